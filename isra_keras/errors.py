@@ -1,0 +1,9 @@
+"""The one exception that the command line turns into a sentence and exit code 2."""
+
+
+class UserError(Exception):
+    """Something the user can mend: says what was expected, what was received and what to do.
+
+    The command line prints `error: <message>` on standard error and exits with code 2, without a
+    traceback. Raise it before anything is written, or after removing what was half-written.
+    """

@@ -1,0 +1,14 @@
+"""Losses that two or more methods share; every one takes float32 logits and returns a float32 scalar or row values."""
+
+from isra_keras.losses.classification import complement_entropy, cross_entropy, weighted_mean
+from isra_keras.losses.entropy import entropy, mean_entropy
+from isra_keras.losses.adversarial import domain_cross_entropy
+
+__all__ = [
+    "complement_entropy",
+    "cross_entropy",
+    "domain_cross_entropy",
+    "entropy",
+    "mean_entropy",
+    "weighted_mean",
+]

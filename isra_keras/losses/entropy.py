@@ -1,0 +1,22 @@
+"""Shannon entropy of softmax predictions, in nats."""
+
+from keras import ops
+
+
+def entropy(logits, epsilon=1e-7):
+    """H_i = -sum_c p_ic log(p_ic + epsilon), p = softmax(logits).
+
+    Args:
+        logits: (n, C) float32.
+        epsilon: added inside the logarithm; methods differ (1e-7 BA3US, 1e-5 CDAN and SHOT, 1e-20 ETN).
+
+    Returns:
+        (n,) float32 in [0, log C].
+    """
+    probabilities = ops.softmax(logits, axis=-1)
+    return -ops.sum(probabilities * ops.log(probabilities + epsilon), axis=-1)
+
+
+def mean_entropy(logits, epsilon=1e-7):
+    """Mean of `entropy` over the rows, a float32 scalar."""
+    return ops.mean(entropy(logits, epsilon))

@@ -1,0 +1,177 @@
+"""What a method sees (`Views`, `Context`) and what it must answer (`Objective.loss_terms`)."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@dataclass
+class View:
+    """One domain's batch after one forward pass of the network.
+
+    Attributes:
+        images: (n, height, width, 3) or (n, p), what the network received (values 0..255 for images).
+        pooled: (n, p) backbone output before the bottleneck, in the compute dtype.
+        features: (n, d) float32 bottleneck features ("X" in the paper).
+        logits: (n, C) float32.
+        labels: (n,) int32 source labels; None for the target, whose labels no method may see.
+        indices: (n,) int32 positions of the samples in their domain's list.
+    """
+
+    images: Any
+    pooled: Any
+    features: Any
+    logits: Any
+    labels: Any = None
+    indices: Any = None
+
+    @property
+    def size(self) -> int:
+        """Number of rows n (static)."""
+        return self.features.shape[0]
+
+
+@dataclass
+class Views:
+    """The three batches of one step. `middle` (extra source samples, BA3US) is None when empty."""
+
+    source: View
+    target: View
+    middle: View | None = None
+
+    def concatenate(self, name: str):
+        """`name` ("features", "logits", ...) of source, target and middle rows, in this order."""
+        views = [v for v in (self.source, self.target, self.middle) if v is not None]
+        return ops.concatenate([getattr(v, name) for v in views], axis=0)
+
+
+@dataclass
+class Context:
+    """Where training stands.
+
+    Attributes:
+        step: int32 scalar, 0 for the first training step of the stage.
+        max_iterations: int, number of steps of the stage.
+        class_weights: (C,) float32, what the method's `class_weights` made of the last evaluation;
+            all ones before the first one.
+        has_class_weights: bool scalar tensor, False before the first evaluation.
+        eval_interval: int, steps between evaluations.
+        stage: name of the current `Stage`.
+        network: the network, `network(images, training=True)` -> {"pooled", "features", "logits"}, for
+            methods that forward images of their own (mixup).
+        training: bool.
+    """
+
+    step: Any
+    max_iterations: int
+    class_weights: Any
+    has_class_weights: Any
+    eval_interval: int = 500
+    stage: str = "adapt"
+    network: Any = None
+    training: bool = True
+
+    @property
+    def progress(self):
+        """step / max_iterations, float32 scalar in [0, 1]."""
+        return ops.cast(self.step, "float32") / float(max(self.max_iterations, 1))
+
+    def sample_weights(self, labels):
+        """Class weight of each label: (n,) float32; ones before the first evaluation."""
+        weights = ops.take(self.class_weights, labels, axis=0)
+        return ops.where(self.has_class_weights, weights, ops.ones_like(weights))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training with its own losses, data and frozen parts (SHOT and IWAN have two).
+
+    Attributes:
+        name: passed on as `Context.stage`.
+        share: fraction of `max_iterations` that the stage takes.
+        frozen: names of network parts ("backbone", "bottleneck", "classifier") that do not learn.
+        uses_source: False where the stage sees no source images (SHOT's second).
+    """
+
+    name: str = "adapt"
+    share: float = 1.0
+    frozen: tuple[str, ...] = ()
+    uses_source: bool = True
+
+
+@dataclass
+class Evaluation:
+    """The whole target (and, where asked for, source) set in evaluation mode, NumPy float32.
+
+    Attributes:
+        features: (N, d), logits: (N, C), pooled: (N, p) or None.
+        source: the same for the source set, with `labels`, if the method sets `needs_source_evaluation`.
+    """
+
+    features: Any
+    logits: Any
+    pooled: Any = None
+    labels: Any = None
+    source: "Evaluation | None" = None
+    context: Context | None = field(default=None)
+
+
+class Objective(keras.layers.Layer):
+    """Base of all methods and of the semantic plug-in: a layer that owns weights and answers losses.
+
+    A subclass builds its layers in `build_parts` and returns its weighted terms from `loss_terms`;
+    their sum is minimised with one gradient. Two-player games use gradient reversal inside the terms.
+
+    Class attributes that a method may set:
+        network_options: keyword arguments for `isra_keras.backbones.build_network`
+            (`bottleneck`, `classifier`, ...) that the method's paper asks for.
+        joint_forward: source and target go through the network as one batch (joint BN statistics).
+        needs_source_evaluation: `on_evaluation` also receives the source set.
+        multipliers: {part name: (learning-rate multiplier, weight-decay multiplier)} for its own parts.
+    """
+
+    network_options: dict = {}
+    joint_forward = False
+    needs_source_evaluation = False
+    multipliers: dict = {}
+
+    def build_parts(self, feature_dim: int, num_classes: int, pooled_dim: int, sizes: dict) -> None:
+        """Creates the objective's own layers and state, all of them built.
+
+        Args:
+            feature_dim: d, width of the bottleneck features.
+            num_classes: C, number of source classes.
+            pooled_dim: width of the backbone output.
+            sizes: {"source": N_s, "target": N_t}, number of samples of each domain (may be empty).
+        """
+
+    def loss_terms(self, views: Views, context: Context) -> dict:
+        """{name: weighted float32 scalar}; the sum is the loss."""
+        raise NotImplementedError(f"{type(self).__name__} has to define loss_terms")
+
+    def diagnostics(self, views: Views, context: Context) -> dict:
+        """{name: float32 scalar} for the log, without a gradient. Called inside the step, after `loss_terms`."""
+        return {}
+
+    def middle_size(self, step: int, batch_size: int, max_iterations: int, eval_interval: int) -> int:
+        """Number of extra source samples ("middle" batch) at a step; 0 for most methods."""
+        return 0
+
+    def class_weights(self, evaluation: Evaluation):
+        """(C,) weights from the target's evaluation, or None for a method that has none."""
+        return None
+
+    def on_evaluation(self, evaluation: Evaluation) -> None:
+        """Renews the method's own state (pseudo-labels, selections) after an evaluation."""
+
+    def on_stage_begin(self, stage: Stage, network) -> None:
+        """Called before the first step of each stage, e.g. to keep a copy of the source network."""
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The stretches of training, in order; their shares sum to one."""
+        return (Stage(),)
+
+    def call(self, views, context):
+        return self.loss_terms(views, context)
