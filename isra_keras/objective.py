@@ -137,6 +137,10 @@ class Objective(keras.layers.Layer):
     needs_source_evaluation = False
     multipliers: dict = {}
 
+    def __init__(self, **kwargs):
+        kwargs["dtype"] = "float32"  # losses are float32 under every precision policy
+        super().__init__(**kwargs)
+
     def build_parts(self, feature_dim: int, num_classes: int, pooled_dim: int, sizes: dict) -> None:
         """Creates the objective's own layers and state, all of them built.
 
@@ -165,6 +169,18 @@ class Objective(keras.layers.Layer):
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Renews the method's own state (pseudo-labels, selections) after an evaluation."""
+
+    def semantic_dim(self, feature_dim: int, pooled_dim: int) -> int:
+        """Width of the features that the semantic plug-in aligns on top of this method."""
+        return feature_dim
+
+    def semantic_views(self, views: Views, context: Context) -> Views:
+        """What the semantic plug-in aligns on top of this method; SHOT gives it stored source features."""
+        return views
+
+    def target_logits(self, outputs: dict, training: bool = False):
+        """Final logits (n, C) from the network's outputs; A2KT averages two classifiers."""
+        return outputs["logits"]
 
     def on_stage_begin(self, stage: Stage, network) -> None:
         """Called before the first step of each stage, e.g. to keep a copy of the source network."""

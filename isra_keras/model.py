@@ -1,0 +1,342 @@
+"""AdaptationModel: a network, a method and the semantic plug-in as one Keras model."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from isra_keras.objective import Context, Evaluation, Stage, View, Views
+from isra_keras.training.optimizer import PartwiseSGD
+from isra_keras.training.schedules import InverseDecay
+
+NETWORK_PARTS = ("backbone", "bottleneck", "classifier")
+NETWORK_MULTIPLIERS = {"backbone": (1.0, 2.0), "bottleneck": (10.0, 2.0), "classifier": (10.0, 2.0)}
+
+
+@keras.saving.register_keras_serializable("isra_keras")
+class AdaptationModel(keras.Model):
+    """Trains `network` with the terms of `method` and, if given, of the semantic plug-in.
+
+    A batch is what `isra_keras.data.pairs.DomainPairs` yields: {"source": {"images", "labels", "indices"},
+    "target": {"images", "indices"}, "middle": {...}}. Source, target and middle are forwarded separately (BN
+    statistics per domain, as in the authors' code) unless the method says otherwise; all terms are summed and
+    minimised with one gradient and one optimiser step.
+
+    Dropout is a pure function of (seed, step): every seed generator is set from the step counter, so that a
+    resumed run draws what the uninterrupted one did.
+
+    Args:
+        network: from `isra_keras.backbones.build_network`; images -> {"pooled", "features", "logits"}.
+        method: an `Objective`.
+        semantic: a `SemanticAlignment`, or None.
+        max_iterations: training steps in all; ramps and schedules are counted against it.
+        eval_interval: steps between evaluations, which renew the class weights.
+        seed: of dropout and other draws inside the step.
+        sizes: {"source": N_s, "target": N_t}, for methods that keep something for each sample.
+
+    Example:
+        >>> model = AdaptationModel(network, BA3US(), SemanticAlignment(num_topics=16), max_iterations=2000)
+        >>> model.compile()
+        >>> model.fit(pairs.dataset(0, 2000), epochs=1, callbacks=[TargetEvaluation(target)])
+    """
+
+    def __init__(self, network, method, semantic=None, max_iterations=1000, eval_interval=500, seed=0,
+                 sizes=None, **kwargs):  # fmt: skip
+        super().__init__(**kwargs)
+        self.network, self.method, self.semantic = network, method, semantic
+        self.max_iterations, self.eval_interval = int(max_iterations), int(eval_interval)
+        self.seed, self.sizes = int(seed), dict(sizes or {})
+        self.objectives = [method] if semantic is None else [method, semantic]
+        outputs = dict(zip(network.output_names, network.outputs)) if not isinstance(network.output, dict) \
+            else network.output  # fmt: skip
+        self.feature_dim = int(outputs["features"].shape[-1])
+        self.pooled_dim = int(outputs["pooled"].shape[-1])
+        self.num_classes = int(outputs["logits"].shape[-1])
+        self.stage = method.stages()[0]
+        self._build_state()
+        self._compiled_steps = {}
+        self._predictor = None
+        self.built = True
+
+    def _build_state(self):
+        """Creates the objectives' parts, the counters and the class weights: everything that resume restores."""
+        self.method.build_parts(self.feature_dim, self.num_classes, self.pooled_dim, self.sizes)
+        if self.semantic is not None:
+            width = self.method.semantic_dim(self.feature_dim, self.pooled_dim)
+            self.semantic.build_parts(width, self.num_classes, self.pooled_dim, self.sizes)
+        for objective in self.objectives:
+            objective.built = True
+
+        def state(name, value, dtype):
+            value = np.asarray(value, dtype)
+            return self.add_weight(
+                shape=value.shape, dtype=dtype, initializer=lambda shape, dtype=None: ops.cast(value, dtype),
+                trainable=False, name=name,
+            )  # fmt: skip
+
+        self.step = state("step", 0, "int32")
+        self.class_weights = state("class_weights", np.ones(self.num_classes), "float32")
+        self.has_class_weights = state("has_class_weights", 0, "int32")
+
+    # ---------------------------------------------------------------- compile
+
+    def compile(self, optimizer=None, jit_compile=False, **kwargs):
+        """As `keras.Model.compile`; without an optimizer, the one the authors of ISRA and BA3US trained with.
+
+        Args:
+            optimizer: a Keras optimizer or None for `PartwiseSGD` with the schedule lr0 1e-3 (1 + 0.001 i)^-0.75.
+            jit_compile: compile the whole step with XLA. On a CPU it slows convolutions down by three.
+        """
+        if optimizer is None:
+            optimizer = PartwiseSGD(InverseDecay(1e-3), multipliers=self.default_multipliers())
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        self._jit = bool(jit_compile)
+        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if isinstance(inner, PartwiseSGD):
+            inner.assign_parts(self.parts())
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        self._compiled_steps = {}
+
+    def default_multipliers(self):
+        """{part: (learning-rate, decay multiplier)} of the network's and the objectives' own parts."""
+        multipliers = dict(NETWORK_MULTIPLIERS)
+        for objective in self.objectives:
+            multipliers.update(objective.multipliers)
+        return multipliers
+
+    def parts(self):
+        """{part: trainable variables}; an objective's parts are its direct sub-layers by name."""
+        parts = {name: list(self.network.get_layer(name).trainable_variables) for name in NETWORK_PARTS}
+        for objective in self.objectives:
+            for layer in objective._flatten_layers(include_self=False, recursive=False):
+                parts.setdefault(layer.name, []).extend(layer.trainable_variables)
+        return parts
+
+    # ---------------------------------------------------------------- training
+
+    def call(self, images, training=None):
+        """{"pooled" (n, p), "features" (n, d), "logits" (n, C)} of images (n, height, width, 3) in 0..255."""
+        return self.network(images, training=training)
+
+    def begin_stage(self, stage: Stage, learning_rate=None):
+        """Freezes the stage's parts, restarts the optimiser's state and tells the objectives.
+
+        Args:
+            stage: one of `method.stages()`.
+            learning_rate: float or schedule of the fresh optimiser; None keeps the compiled one's.
+        """
+        self.stage = stage
+        for name in NETWORK_PARTS:
+            self.network.get_layer(name).trainable = name not in stage.frozen
+        for objective in self.objectives:
+            objective.on_stage_begin(stage, self.network)
+        config = keras.saving.serialize_keras_object(self.optimizer)
+        fresh = keras.saving.deserialize_keras_object(config)
+        if learning_rate is not None:
+            fresh.learning_rate = learning_rate
+        self.compile(fresh, jit_compile=self._jit)
+
+    def context(self, training=True):
+        """`Context` of the current step."""
+        return Context(
+            step=ops.convert_to_tensor(self.step),
+            max_iterations=max(round(self.max_iterations * self.stage.share), 1),
+            class_weights=ops.convert_to_tensor(self.class_weights),
+            has_class_weights=ops.convert_to_tensor(self.has_class_weights) > 0,
+            eval_interval=self.eval_interval,
+            stage=self.stage.name,
+            network=self.network,
+            training=training,
+        )
+
+    def forward(self, batch, network_training=True):
+        """`Views` of a batch: one forward pass for each domain, or one for source and target together."""
+        source, target, middle = batch.get("source"), batch["target"], batch.get("middle")
+        views = {}
+        if self.method.joint_forward and source is not None:
+            count = source["images"].shape[0]
+            images = ops.concatenate([_floats(source["images"]), _floats(target["images"])], axis=0)
+            outputs = self.network(images, training=network_training)
+            views["source"] = _view(source, {k: v[:count] for k, v in outputs.items()})
+            views["target"] = _view(target, {k: v[count:] for k, v in outputs.items()})
+        else:
+            for name, part in (("source", source), ("target", target)):
+                views[name] = part and _view(part, self.network(_floats(part["images"]), training=network_training))
+        if middle is not None and middle["images"].shape[0]:
+            views["middle"] = _view(middle, self.network(_floats(middle["images"]), training=network_training))
+        views["target"].labels = None  # no method may see them
+        return Views(**views)
+
+    def loss_terms(self, views, context):
+        """{name: weighted float32 scalar} of the method and the plug-in."""
+        terms = dict(self.method.loss_terms(views, context))
+        if self.semantic is not None and context.stage == "adapt":
+            terms.update(self.semantic.loss_terms(self.method.semantic_views(views, context), context))
+        return {name: ops.cast(value, "float32") for name, value in terms.items()}
+
+    def train_step(self, batch, network_training=True):
+        """One step on one batch; returns {term: value, "loss", "learning_rate", diagnostics} as float32 scalars."""
+        self._seed_draws()
+        context = self.context()
+        with tf.GradientTape() as tape:
+            views = self.forward(batch, network_training)
+            terms = self.loss_terms(views, context)
+            total = sum(terms.values())
+            scaled = self.optimizer.scale_loss(total)
+        variables = self.trainable_variables
+        gradients = tape.gradient(scaled, variables)
+        learning_rate = ops.cast(self.optimizer.learning_rate, "float32")
+        pairs = [(g, v) for g, v in zip(gradients, variables) if g is not None]
+        self.optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
+        logs = dict(terms, loss=total, learning_rate=learning_rate)
+        for objective in self.objectives:
+            logs.update(objective.diagnostics(views, context))
+        self.step.assign_add(1)
+        return logs
+
+    def train_on(self, batch, network_training=True):
+        """`train_step`, compiled once for each shape of batch (once for each size of the middle batch).
+
+        Args:
+            batch: dict of eager tensors or arrays.
+            network_training: False runs the network in evaluation mode (the step of an evaluation under
+                `reference_quirks`, see the specification of ISRA, section 3.2).
+
+        Returns:
+            {name: float32 scalar tensor}.
+        """
+        if network_training not in self._compiled_steps:
+            self._compiled_steps[network_training] = tf.function(
+                lambda data: self.train_step(data, network_training),
+                jit_compile=self._jit or None,
+                autograph=False,
+            )
+        return self._compiled_steps[network_training](batch)
+
+    def make_train_function(self, force=False):
+        """For `fit`: takes the batch outside of the compiled step, so that the middle batch may change size."""
+        if self.train_function is not None and not force:
+            return
+
+        def train_function(iterator):
+            return self.train_on(next(iterator)) if not self.run_eagerly else self.train_step(next(iterator))
+
+        self.train_function = train_function
+
+    def test_step(self, data):
+        """Accuracy and cross-entropy on (images, labels), for `evaluate`."""
+        images, labels = data[0], data[1]
+        logits = self.method.target_logits(self.network(_floats(images), training=False))
+        hits = ops.cast(ops.equal(ops.argmax(logits, -1), ops.cast(labels, "int64")), "float32")
+        loss = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        self._loss_tracker.update_state(ops.mean(loss), sample_weight=ops.shape(labels)[0])
+        if not hasattr(self, "_accuracy_tracker"):
+            self._accuracy_tracker = keras.metrics.Mean(name="accuracy")
+        self._accuracy_tracker.update_state(hits)
+        return {"loss": self._loss_tracker.result(), "accuracy": self._accuracy_tracker.result()}
+
+    def _seed_draws(self):
+        """Sets every seed generator to (seed and its number, step)."""
+        for number, generator in enumerate(self._all_seed_generators()):
+            first = ops.cast((self.seed * 7919 + number) % (2**31 - 1), "uint32")
+            second = ops.cast(ops.convert_to_tensor(self.step), "uint32")
+            generator.state.assign(ops.cast(ops.stack([first, second]), generator.state.dtype))
+
+    def _all_seed_generators(self):
+        return [g for layer in self._flatten_layers() for g in layer._seed_generators]
+
+    # ---------------------------------------------------------------- evaluation
+
+    def predict_domain(self, dataset, progress=None):
+        """Predictions for every element of a dataset, in evaluation mode and in order.
+
+        Args:
+            dataset: iterable of {"images": (n, ...), ...}.
+            progress: called with the number of rows of each batch, or None.
+
+        Returns:
+            `Evaluation` of NumPy float32 arrays: features (N, d), logits (N, C), pooled (N, p).
+        """
+        if self._predictor is None:
+            self._predictor = tf.function(self._predict, reduce_retracing=True, autograph=False)
+        columns = {"features": [], "logits": [], "pooled": []}
+        for batch in dataset:
+            outputs = self._predictor(_floats(batch["images"]))
+            for name, parts in columns.items():
+                parts.append(np.asarray(outputs[name], "float32"))
+            if progress is not None:
+                progress(len(outputs["logits"]))
+        return Evaluation(**{name: np.concatenate(parts) for name, parts in columns.items()})
+
+    def _predict(self, images):
+        outputs = dict(self.network(images, training=False))
+        outputs["logits"] = self.method.target_logits(outputs)
+        return outputs
+
+    def update(self, evaluation: Evaluation):
+        """Renews class weights and the method's own state from the target's evaluation.
+
+        Args:
+            evaluation: of the whole target set, from `predict_domain`.
+
+        Returns:
+            (C,) float32 class weights, or None for a method without them.
+        """
+        evaluation.context = self.context(training=False)
+        weights = self.method.class_weights(evaluation)
+        if weights is not None:
+            self.class_weights.assign(np.asarray(weights, "float32"))
+            self.has_class_weights.assign(1)
+        self.method.on_evaluation(evaluation)
+        return weights
+
+    # ---------------------------------------------------------------- saving
+
+    def state_variables(self):
+        """{unique path: variable} of all that an exact resume needs: weights, optimiser, counters, method state.
+
+        Seed generators are left out: `train_step` sets them.
+        """
+        draws = {id(g.state) for g in self._all_seed_generators()}
+        named = [(v.path, v) for v in self.variables if id(v) not in draws]
+        if getattr(self, "optimizer", None) is not None:
+            named += [(f"optimizer/{v.path}", v) for v in self.optimizer.variables]
+        return {f"{index:05d}/{path}": variable for index, (path, variable) in enumerate(named)}
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "network": serialize(self.network),
+            "method": serialize(self.method),
+            "semantic": serialize(self.semantic),
+            "max_iterations": self.max_iterations,
+            "eval_interval": self.eval_interval,
+            "seed": self.seed,
+            "sizes": self.sizes,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        parts = {
+            key: keras.saving.deserialize_keras_object(config[key], custom_objects=custom_objects)
+            for key in ("network", "method", "semantic")
+        }
+        return cls(**{**config, **parts})
+
+
+def _floats(images):
+    """Images as float32; the values stay as they are (0..255)."""
+    return ops.cast(images, "float32")
+
+
+def _view(part, outputs):
+    return View(
+        images=part["images"],
+        pooled=outputs["pooled"],
+        features=ops.cast(outputs["features"], "float32"),
+        logits=ops.cast(outputs["logits"], "float32"),
+        labels=part.get("labels"),
+        indices=part.get("indices"),
+    )

@@ -1,0 +1,171 @@
+"""SemanticAlignment: ISRA as a plug-in over any method, in the paper's and the authors' form."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from isra_keras.objective import Objective
+from isra_keras.semantic.alignment import attention_sparsity, topic_alignment
+from isra_keras.semantic.attention import normalise_attention, topic_attention
+from isra_keras.semantic.class2vec import Class2Vec, reconstruction_error
+from isra_keras.semantic.receptors import TopicReceptors
+
+VARIANTS = ("paper", "reference")
+
+
+@keras.saving.register_keras_serializable("isra_keras")
+class SemanticAlignment(Objective):
+    """Finds topics (class2vec), learns what each looks at (receptors) and aligns the domains under each of them.
+
+    Adds three terms to a method's loss: "class2vec" (lambda L_c2v), "receptors" (L_reg, whose gradient reaches
+    the receptors alone) and "alignment" (eta L_a, whose gradient reaches the features alone; the attention is
+    a constant). The classifier sees the plain features; at test time nothing of this is used.
+
+    `variant="paper"` takes Eqs. 1 to 3 literally: sums over rows and features, attention of the receptor's
+    output, source and target rows only. `variant="reference"` computes what the authors' script computes: means,
+    attention of the receptor's loss (rows weighted by their residual), L1 on the bias too, middle rows included (on
+    the target's side of the alignment). At equal batches L_c2v = 2 d rc and L_a = (d/4) align, so that the paper's
+    lambda = eta = 1 weighs them 2d and d/4 times more than the script does; `equivalent_weights` converts.
+
+    Args:
+        num_topics: J, d_e in the paper; 256 on Office-Home.
+        class2vec_weight: lambda, weight of the reconstruction.
+        alignment_weight: eta, weight of the alignment.
+        receptor_l1: weight of the L1 norm of the receptors' first layer; 0.5 in paper and script.
+        receptor_width: hidden units of a receptor.
+        variant: "paper" or "reference".
+        normalisation: "frobenius" over the batch, or "row" (the paper does not say which).
+        reference_quirks: the factor n' counts the last middle batch even after it has shrunk to nothing.
+
+    Reference:
+        "Implicit Semantic Response Alignment for Partial Domain Adaptation", NeurIPS 2021, Eqs. 1-4.
+    """
+
+    multipliers = {"class2vec": (10.0, 2.0), "receptors": (1.0, 10.0)}
+
+    def __init__(self, num_topics=256, class2vec_weight=1.0, alignment_weight=1.0, receptor_l1=0.5, receptor_width=128,
+                 variant="reference", normalisation="frobenius", reference_quirks=False, **kwargs):  # fmt: skip
+        kwargs.setdefault("name", "semantic")
+        super().__init__(**kwargs)
+        if variant not in VARIANTS:
+            raise ValueError(f"Expected variant to be one of {VARIANTS}; received {variant!r}.")
+        self.num_topics, self.receptor_l1, self.receptor_width = num_topics, receptor_l1, receptor_width
+        self.class2vec_weight, self.alignment_weight = class2vec_weight, alignment_weight
+        self.variant, self.normalisation, self.reference_quirks = variant, normalisation, reference_quirks
+        self.class2vec = Class2Vec(num_topics)
+        self.receptors = TopicReceptors(num_topics, receptor_width)
+        self._observed = {}
+
+    def build_parts(self, feature_dim, num_classes, pooled_dim, sizes):
+        self.class2vec.build((None, feature_dim))
+        self.receptors.build((None, feature_dim))
+        if self.reference_quirks:
+            self.last_middle = self.add_weight(
+                shape=(), initializer="zeros", trainable=False, name="last_middle", dtype="float32"
+            )
+
+    def loss_terms(self, views, context):
+        features = self.rows(views)
+        embeddings, reconstructions = self.class2vec(features)
+        receptor_loss, attention = self.receive(features, embeddings)
+        attention = normalise_attention(attention, self.normalisation, self.attention_count(views, features))
+        topics = topic_alignment(attention, features, self.row_weights(views))
+        if self.variant == "reference":
+            topics = topics / features.shape[-1]  # the script takes the mean over d
+        self._observed["alignment_largest_topic"] = ops.max(topics)
+        self._observed["attention_sparsity"] = attention_sparsity(attention)
+        return {
+            "class2vec": self.class2vec_weight * self.reconstruction(views, features, reconstructions),  # Eq. 1
+            "receptors": receptor_loss,  # Eq. 2
+            "alignment": self.alignment_weight * ops.sum(topics),  # Eq. 3
+        }
+
+    def rows(self, views):
+        """Features that take part: source and target, and middle rows in the reference; (n, d) float32."""
+        if self.variant == "reference":
+            return views.concatenate("features")
+        return ops.concatenate([views.source.features, views.target.features], axis=0)
+
+    def reconstruction(self, views, features, reconstructions):
+        """L_c2v (Eq. 1: mean over each domain's rows, sum over d), or the script's mean over everything."""
+        errors = reconstruction_error(features, reconstructions)
+        if self.variant == "reference":
+            return ops.mean(errors) / features.shape[-1]
+        return ops.mean(errors[: views.source.size]) + ops.mean(errors[views.source.size :])
+
+    def receive(self, features, embeddings):
+        """Receptor loss (float32 scalar) and raw attention (J, n, d), from one pass through the bank.
+
+        The receptors regress each topic from the features, both constants. Paper: sums over rows (Eq. 2) and
+        |dg/dx|. Reference: means, L1 with the bias, and |d loss/dx|.
+        """
+        wanted = ops.stop_gradient(ops.transpose(embeddings))  # (J, n)
+        topics, count = self.num_topics, features.shape[0]
+        if self.variant == "reference":
+
+            def response(copies):
+                return ops.square(wanted - self.receptors(copies)) / (count * topics)
+
+            errors, attention = topic_attention(response, features, topics)
+            data, squares = ops.sum(errors), errors * (count * topics)
+        else:
+            responses, attention = topic_attention(self.receptors, features, topics)
+            squares = ops.square(wanted - responses)
+            data = ops.sum(squares) / topics
+        self._observe_receptors(wanted, squares)
+        penalty = self.receptors.l1(with_bias=self.variant == "reference")
+        return data + self.receptor_l1 * penalty / topics, attention
+
+    def row_weights(self, views):
+        """(n,) factors that turn the masked sum over rows into source minus target."""
+        source = views.source.size
+        others = views.target.size
+        if self.variant == "paper":
+            return np.concatenate([np.ones(source), -np.ones(others)]).astype("float32")
+        others += views.middle.size if views.middle is not None else 0
+        return np.concatenate([np.full(source, 1 / source), np.full(others, -1 / others)]).astype("float32")
+
+    def attention_count(self, views, features):
+        """n', the factor of the script's normalisation; 1 in the paper's."""
+        if self.variant == "paper":
+            return 1.0
+        if not self.reference_quirks:
+            return float(features.shape[0])
+        if views.middle is not None:
+            self.last_middle.assign(float(views.middle.size))
+        return float(views.source.size + views.target.size) + ops.convert_to_tensor(self.last_middle)
+
+    def _observe_receptors(self, wanted, squares):
+        """Share of each topic's variance that its receptor explains, averaged over topics that vary."""
+        total = ops.sum(ops.square(wanted - ops.mean(wanted, axis=1, keepdims=True)), axis=1)
+        varies = ops.cast(total > 1e-12, "float32")
+        explained = 1.0 - ops.sum(squares, axis=1) / ops.maximum(total, 1e-12)
+        # A starved receptor of a nearly constant topic would swamp the mean: R2 is cut at -1.
+        explained = ops.maximum(explained, -1.0)
+        self._observed["receptor_r2"] = ops.sum(varies * explained) / ops.maximum(ops.sum(varies), 1.0)
+        self._observed["active_topics"] = ops.mean(varies)
+        self._observed["receptor_mean_weight"] = ops.mean(ops.abs(self.receptors.hidden_kernel))
+
+    def diagnostics(self, views, context):
+        observed, self._observed = self._observed, {}
+        return observed
+
+    def get_config(self):
+        return super().get_config() | {
+            "num_topics": self.num_topics,
+            "class2vec_weight": self.class2vec_weight,
+            "alignment_weight": self.alignment_weight,
+            "receptor_l1": self.receptor_l1,
+            "receptor_width": self.receptor_width,
+            "variant": self.variant,
+            "normalisation": self.normalisation,
+            "reference_quirks": self.reference_quirks,
+        }
+
+
+def equivalent_weights(feature_dim):
+    """Paper-variant weights (lambda, eta) that weigh the terms as the script's (1, 1) does: (1 / (2d), 4 / d).
+
+    Exact for equal source and target batches without middle rows and equal attention.
+    """
+    return 1.0 / (2 * feature_dim), 4.0 / feature_dim

@@ -1,0 +1,52 @@
+"""Topic attention receptors: J small regressors as one batched bank (Eq. 2)."""
+
+import keras
+from keras import ops
+
+from isra_keras.initializers import TorchUniform
+
+
+@keras.saving.register_keras_serializable("isra_keras")
+class TopicReceptors(keras.layers.Layer):
+    """g_j(x) = V_j ReLU(W_j x + b_j) + c_j for all topics j at once: features (J or 1, n, d) -> responses (J, n).
+
+    Weights are stacked with a leading topic axis and used by one batched matrix product, never by a loop:
+    hidden_kernel (J, d, h), hidden_bias (J, h), output_kernel (J, h, 1), output_bias (J, 1). Always float32.
+
+    Args:
+        num_topics: J.
+        width: h, hidden units of a receptor; 128 in the authors' code.
+    """
+
+    def __init__(self, num_topics, width=128, **kwargs):
+        kwargs.setdefault("name", "receptors")
+        super().__init__(dtype="float32", **{k: v for k, v in kwargs.items() if k != "dtype"})
+        self.num_topics, self.width = num_topics, width
+
+    def build(self, input_shape):
+        topics, depth, width = self.num_topics, input_shape[-1], self.width
+        hidden, output = TorchUniform(depth), TorchUniform(width)
+
+        def add(name, shape, initializer):
+            return self.add_weight(shape=shape, initializer=initializer, name=name)
+
+        self.hidden_kernel = add("hidden_kernel", (topics, depth, width), hidden)
+        self.hidden_bias = add("hidden_bias", (topics, width), TorchUniform(depth))
+        self.output_kernel = add("output_kernel", (topics, width, 1), output)
+        self.output_bias = add("output_bias", (topics, 1), TorchUniform(width))
+        self.built = True
+
+    def call(self, features):
+        """Responses (J, n) to features (J, n, d), or to (n, d), the same for every topic."""
+        if len(features.shape) == 2:
+            features = features[None]
+        hidden = ops.relu(ops.matmul(features, self.hidden_kernel) + self.hidden_bias[:, None, :])
+        return ops.matmul(hidden, self.output_kernel)[..., 0] + self.output_bias
+
+    def l1(self, with_bias=False):
+        """sum_j ||W_j||_1 of the first layer, with ||b_j||_1 if asked: float32 scalar. Sub-gradient 0 at 0."""
+        norm = ops.sum(ops.abs(self.hidden_kernel))
+        return norm + ops.sum(ops.abs(self.hidden_bias)) if with_bias else norm
+
+    def get_config(self):
+        return super().get_config() | {"num_topics": self.num_topics, "width": self.width}
