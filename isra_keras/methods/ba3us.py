@@ -55,10 +55,16 @@ class BA3US(Objective):
             terms["complement_entropy"] = self.complement_weight * cot
         return terms
 
-    def transfer_loss(self, views, context):
-        """Entropy-aware adversarial loss over source, target and middle rows: float32 scalar."""
-        coefficient_features = dann_coefficient(context.step + 1, context.max_iterations)
-        coefficient_entropy = dann_coefficient(context.step, context.max_iterations)
+    def transfer_loss(self, views, context, coefficient_features=None, coefficient_entropy=None):
+        """Entropy-aware adversarial loss over source, target and middle rows: float32 scalar.
+
+        Both reversals follow the ramp of `dann_coefficient`, the features' one step ahead (the original's
+        discriminator counts its calls from 1), unless coefficients are given.
+        """
+        if coefficient_features is None:
+            coefficient_features = dann_coefficient(context.step + 1, context.max_iterations)
+        if coefficient_entropy is None:
+            coefficient_entropy = dann_coefficient(context.step, context.max_iterations)
         features = reverse_gradient(views.concatenate("features"), coefficient_features)
         domain_logits = self.discriminator(features, training=context.training)
         # a_i = 1 + exp(-H_i), where H carries a second reversal.
