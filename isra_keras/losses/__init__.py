@@ -1,6 +1,7 @@
 """Losses that two or more methods share; every one takes float32 logits and returns a float32 scalar or row values."""
 
 from isra_keras.losses.classification import complement_entropy, cross_entropy, weighted_mean
+from isra_keras.losses.distances import squared_distances
 from isra_keras.losses.entropy import entropy, mean_entropy
 from isra_keras.losses.adversarial import domain_cross_entropy
 
@@ -10,5 +11,6 @@ __all__ = [
     "domain_cross_entropy",
     "entropy",
     "mean_entropy",
+    "squared_distances",
     "weighted_mean",
 ]

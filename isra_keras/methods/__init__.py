@@ -7,6 +7,7 @@ from isra_keras.errors import UserError
 METHODS = {
     "source_only": "source_only:SourceOnly",
     "ba3us": "ba3us:BA3US",
+    "drcn": "drcn:DRCN",
 }
 
 

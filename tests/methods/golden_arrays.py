@@ -1,0 +1,49 @@
+"""Losses and gradients against golden arrays. Every file of a kind is a case of its own, new ones included."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import golden_tools
+
+
+def golden_cases(kind):
+    """Parametrises the argument `golden` = {name: array} over the files tests/golden/{kind}_*.npz."""
+    files = golden_tools.golden_cases(kind)
+    assert files, f"no golden file of kind {kind}"
+    return pytest.mark.parametrize("golden", [golden_tools.load(f) for f in files], ids=[f.stem for f in files])
+
+
+def assert_close(actual, expected, tolerance, name=""):
+    """max |difference| <= tolerance * max |expected|; absolute where everything expected is exactly zero."""
+    error = golden_tools.relative_error(actual, expected)
+    assert error <= tolerance, f"{name}: relative error {error:.2e} > {tolerance:.0e}"
+
+
+def value_and_gradients(function, inputs):
+    """A scalar and its gradients, zeros where independent: (float, {name: array}).
+
+    Args:
+        function: takes {name: tensor} and returns a float32 scalar; variables of layers may be used within.
+        inputs: {name: array or Keras variable}.
+    """
+    watched = {}
+    with tf.GradientTape() as tape:
+        for name, value in inputs.items():
+            if isinstance(value, keras.Variable):
+                watched[name] = value.value
+            else:
+                watched[name] = tf.convert_to_tensor(value)
+                tape.watch(watched[name])
+        result = function(watched)
+    gradients = tape.gradient(result, watched, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return float(result), {name: np.asarray(gradient) for name, gradient in gradients.items()}
+
+
+def check_loss(golden, loss, function, inputs, tolerance=1e-5):
+    """Compares `function` with out/<loss>, and its gradients with every grad/<loss>/<name of an input>."""
+    value, found = value_and_gradients(function, inputs)
+    assert_close(value, golden[f"out/{loss}"], tolerance, loss)
+    for key in (k for k in golden if k.startswith(f"grad/{loss}/")):
+        assert_close(found[key.removeprefix(f"grad/{loss}/")], golden[key], tolerance, key)
