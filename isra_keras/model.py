@@ -42,6 +42,7 @@ class AdaptationModel(keras.Model):
 
     def __init__(self, network, method, semantic=None, max_iterations=1000, eval_interval=500, seed=0,
                  sizes=None, **kwargs):  # fmt: skip
+        kwargs.setdefault("name", "adaptation")
         super().__init__(**kwargs)
         self.network, self.method, self.semantic = network, method, semantic
         self.max_iterations, self.eval_interval = int(max_iterations), int(eval_interval)
@@ -206,13 +207,13 @@ class AdaptationModel(keras.Model):
         Returns:
             {name: float32 scalar tensor}.
         """
-        if network_training not in self._compiled_steps:
-            self._compiled_steps[network_training] = tf.function(
-                lambda data: self.train_step(data, network_training),
-                jit_compile=self._jit or None,
-                autograph=False,
+        sizes = tuple(sorted((name, len(part["images"])) for name, part in batch.items()))
+        key = (network_training, sizes)  # a function each: TensorFlow warns of one that is traced often
+        if key not in self._compiled_steps:
+            self._compiled_steps[key] = tf.function(
+                lambda data: self.train_step(data, network_training), jit_compile=self._jit or None, autograph=False
             )
-        return self._compiled_steps[network_training](batch)
+        return self._compiled_steps[key](batch)
 
     def make_train_function(self, force=False):
         """For `fit`: takes the batch outside of the compiled step, so that the middle batch may change size."""

@@ -1,0 +1,197 @@
+"""AdaptationModel as a Keras user meets it: fit, save and load, precision, XLA, dropout, state."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from isra_keras.methods.ba3us import BA3US
+from isra_keras.methods.source_only import SourceOnly
+from isra_keras.model import AdaptationModel
+from isra_keras.semantic import SemanticAlignment
+
+CLASSES, WIDTH = 6, 12
+
+
+def make_network():
+    inputs = keras.Input((WIDTH,), name="images")
+    pooled = keras.layers.Dense(10, activation="relu", name="backbone")(inputs)
+    features = keras.layers.Dense(8, name="bottleneck", dtype="float32")(pooled)
+    logits = keras.layers.Dense(CLASSES, name="classifier", dtype="float32")(features)
+    return keras.Model(inputs, {"pooled": pooled, "features": features, "logits": logits}, name="network")
+
+
+def make_model(variant="reference", seed=0, method=None, semantic=True):
+    keras.utils.set_random_seed(seed)
+    scale = 0.01 if variant == "paper" else 1.0  # the paper's own scale: see equivalent_weights
+    plugin = SemanticAlignment(4, scale, scale, receptor_width=5, variant=variant) if semantic else None
+    return AdaptationModel(
+        make_network(), method or BA3US(discriminator_width=8), plugin, max_iterations=20, eval_interval=5, seed=seed
+    )
+
+
+def make_batch(step, middle=2):
+    draw = np.random.default_rng(step)
+
+    def part(n, labels=True):
+        batch = {"images": draw.normal(size=(n, WIDTH)).astype("float32"), "indices": np.arange(n, dtype="int32")}
+        return batch | ({"labels": draw.integers(0, CLASSES, n).astype("int32")} if labels else {})
+
+    return {"source": part(8), "target": part(8, labels=False), "middle": part(middle)}
+
+
+def batches(steps, middle=lambda step: 2):
+    def generate():
+        for step in range(steps):
+            yield make_batch(step, middle(step))
+
+    def spec(labels=True):
+        images = {"images": tf.TensorSpec((None, WIDTH)), "indices": tf.TensorSpec((None,), tf.int32)}
+        return images | ({"labels": tf.TensorSpec((None,), tf.int32)} if labels else {})
+
+    signature = {"source": spec(), "target": spec(labels=False), "middle": spec()}
+    return tf.data.Dataset.from_generator(generate, output_signature=signature)
+
+
+def weights_of(model):
+    return {name: v.numpy() for name, v in model.state_variables().items()}
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert np.array_equal(first[name], second[name]), name
+
+
+def test_fit_equals_train_on_and_takes_a_shrinking_middle_batch():
+    by_hand, fitted = make_model(), make_model()
+    by_hand.compile(), fitted.compile()
+    for step in range(6):
+        by_hand.train_on(make_batch(step, max(3 - step, 0)))
+    history = fitted.fit(batches(6, lambda step: max(3 - step, 0)), epochs=1, verbose=0)
+    assert "alignment" in history.history
+    assert_same(weights_of(by_hand), weights_of(fitted))
+
+
+@pytest.mark.parametrize("variant", ["paper", "reference"])
+def test_eager_graph_and_xla_agree(variant):
+    results = []
+    for mode in ("eager", "graph", "xla"):
+        model = make_model(variant, method=BA3US(discriminator_width=8, dropout=0.0))
+        model.compile(jit_compile=mode == "xla")
+        step = model.train_step if mode == "eager" else model.train_on
+        for index in range(3):
+            logs = step(make_batch(index))
+        results.append({k: float(v) for k, v in logs.items()})
+    for name, value in results[0].items():
+        np.testing.assert_allclose([r[name] for r in results], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(policy):
+    keras.mixed_precision.set_dtype_policy(policy)
+    try:
+        model = make_model()
+        model.compile()
+        for index in range(3):
+            logs = model.train_on(make_batch(index))
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    assert all(np.isfinite(float(v)) for v in logs.values())
+    assert (type(model.optimizer).__name__ == "LossScaleOptimizer") == (policy == "mixed_float16")
+    assert model.semantic.receptors.hidden_kernel.dtype == "float32"
+
+
+def test_dropout_is_a_function_of_seed_and_step():
+    first, second, other = make_model(), make_model(), make_model()
+    other.seed = 1
+    for model in (first, second, other):
+        model.compile()
+        model.step.assign(7)
+    logs = [float(model.train_on(make_batch(0))["adversarial"]) for model in (first, second, other)]
+    assert logs[0] == logs[1] != logs[2]
+    # The generators' own state does not matter: a resumed run draws what the uninterrupted one did.
+    restored = make_model()
+    restored.compile()
+    restored.step.assign(7)
+    for generator in restored._all_seed_generators():
+        generator.state.assign(generator.state + 5)
+    assert float(restored.train_on(make_batch(0))["adversarial"]) == logs[0]
+
+
+def test_state_restores_exactly():
+    straight, resumed = make_model(), make_model(seed=0)
+    straight.compile(), resumed.compile()
+    for step in range(3):
+        straight.train_on(make_batch(step))
+    evaluation = straight.predict_domain([{"images": make_batch(9)["target"]["images"]}])
+    straight.update(evaluation)
+    saved = weights_of(straight)
+    for name, variable in resumed.state_variables().items():
+        variable.assign(saved[name])
+    for model in (straight, resumed):
+        for step in range(3, 6):
+            model.train_on(make_batch(step))
+    assert_same(weights_of(straight), weights_of(resumed))
+
+
+def test_class_weights_come_from_the_target():
+    model = make_model()
+    model.compile()
+    images = make_batch(0)["target"]["images"]
+    weights = model.update(model.predict_domain([{"images": images[:5]}, {"images": images[5:]}]))
+    expected = keras.ops.softmax(model(images)["logits"]).numpy().mean(0)
+    np.testing.assert_allclose(weights, expected, rtol=1e-5)
+    assert int(model.has_class_weights) == 1
+
+
+def test_switch_off_is_the_plain_method_bit_for_bit():
+    """Weights of network and discriminator follow the same path with the terms at weight 0 as without the plug-in."""
+    plain, zero = make_model(semantic=False), make_model()
+    zero.semantic.class2vec_weight = zero.semantic.alignment_weight = 0.0
+    for a, b in zip(zero.network.weights + zero.method.weights, plain.network.weights + plain.method.weights):
+        a.assign(b)
+    for model in (plain, zero):
+        model.compile()
+        model.method.dropout1 = None
+    plain.method.discriminator.dropout1.rate = plain.method.discriminator.dropout2.rate = 0.0
+    zero.method.discriminator.dropout1.rate = zero.method.discriminator.dropout2.rate = 0.0
+    for step in range(2):
+        for model in (plain, zero):
+            model.train_on(make_batch(step))
+    for a, b in zip(zero.network.weights, plain.network.weights):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+def test_evaluate_gives_accuracy():
+    model = make_model(method=SourceOnly(), semantic=False)
+    model.compile()
+    source = make_batch(0)["source"]
+    scores = model.evaluate(source["images"], source["labels"], verbose=0, return_dict=True)
+    logits = model.predict(source["images"], verbose=0)["logits"]
+    assert scores["accuracy"] == pytest.approx((logits.argmax(-1) == source["labels"]).mean())
+
+
+LOAD = """
+import sys, numpy as np, keras
+import isra_keras.model, isra_keras.methods.ba3us, isra_keras.semantic
+model = keras.models.load_model(sys.argv[1] + "/model.keras")
+x = np.load(sys.argv[1] + "/x.npy")
+np.save(sys.argv[1] + "/loaded.npy", model.predict(x, verbose=0)["logits"])
+assert int(model.step) == 3 and model.semantic.num_topics == 4
+"""
+
+
+def test_saves_and_loads_in_a_fresh_process(tmp_path):
+    model = make_model()
+    model.compile()
+    for step in range(3):
+        model.train_on(make_batch(step))
+    x = make_batch(5)["target"]["images"]
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "x.npy", x)
+    subprocess.run([sys.executable, "-c", LOAD, str(tmp_path)], check=True, timeout=120)
+    np.testing.assert_array_equal(np.load(tmp_path / "loaded.npy"), model.predict(x, verbose=0)["logits"])
