@@ -1,0 +1,20 @@
+"""A small convolutional network for glyphs of 32 x 32 pixels: (n, 32, 32, 3) -> (n, 128), trained from scratch."""
+
+import keras
+from keras import layers
+
+from isra_keras.backbones import preprocessing
+
+DOWNLOADS = False
+WIDTHS = (32, 64, 128)
+
+
+def create(image_shape, pretrained=False):
+    """(normalisation layer, three blocks of strided convolution, batch normalisation and ReLU)."""
+    inputs = outputs = keras.Input(image_shape)
+    for index, width in enumerate(WIDTHS):
+        outputs = layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False, name=f"conv{index + 1}",
+                                kernel_initializer="he_normal")(outputs)  # fmt: skip
+        outputs = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"bn{index + 1}")(outputs)
+        outputs = layers.ReLU(name=f"relu{index + 1}")(outputs)
+    return preprocessing.to_unit_range(), keras.Model(inputs, outputs, name="small_cnn")
