@@ -61,7 +61,10 @@ def _load(base, path):
     if path.suffix == ".npz":
         _load_state_dict(base, path)
     elif path.suffix == ".keras":
-        base.set_weights(_backbone_of(keras.models.load_model(path, compile=False)).get_weights())
+        saved = _backbone_of(keras.models.load_model(path, compile=False))
+        if [tuple(v.shape) for v in saved.weights] != [tuple(v.shape) for v in base.weights]:
+            raise ValueError(describe(saved.weights))
+        base.set_weights(saved.get_weights())
     else:
         base.load_weights(path)
 

@@ -1,0 +1,23 @@
+"""The domain classifier behind DEV against scikit-learn's."""
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from isra_keras.selection.logistic import domain_probability
+
+
+def test_equals_scikit_learn():
+    rng = np.random.default_rng(0)
+    source, target = rng.normal(size=(200, 5)), rng.normal(0.5, 1.3, size=(120, 5))
+    rows = StandardScaler().fit_transform(np.concatenate([source, target]))
+    model = LogisticRegression(C=1.0, tol=1e-10, max_iter=2000).fit(rows, [0] * 200 + [1] * 120)
+    expected = model.predict_proba(rows[:200])[:, 1]
+    assert np.abs(domain_probability(source, target) - expected).max() < 1e-4
+
+
+def test_separable_and_constant_features_stay_finite():
+    source, target = np.zeros((30, 3)), np.ones((30, 3))
+    source[:, 2] = target[:, 2] = 7.0
+    probability = domain_probability(source, target)
+    assert np.isfinite(probability).all() and (probability < 0.2).all()
