@@ -1,0 +1,122 @@
+"""Curves of a run from its metrics.jsonl."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+from isra_keras.analysis import style
+
+ORACLE_TITLE = "accuracy (oracle: target labels)"
+NOT_PLOTTED = {
+    "step", "kind", "time", "seconds", "epoch", "stage", "class_weights", "scores", "checkpoint", "middle_size",
+}  # fmt: skip
+FIRST = ("loss", "classification", "adversarial", "class2vec", "alignment", "receptors", "target_entropy",
+         "complement_entropy")  # fmt: skip
+MAX_PANELS = 30
+
+
+def read_history(path):
+    """Lines of a metrics.jsonl as dicts; a last line that was cut off by a crash is left out.
+
+    Args:
+        path: file; missing gives [].
+    """
+    path = Path(path)
+    if not path.is_file():
+        return []
+    lines = []
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict) and "step" in entry:
+                lines.append(entry)
+    return lines
+
+
+def series(history):
+    """({title: (steps, values)} of training, the same of evaluations): finite numbers only, in order of steps.
+
+    Args:
+        history: of `read_history`.
+    """
+    training, evaluation = {}, {}
+    for entry in history:
+        if entry.get("kind") == "eval":
+            values = {k: v for k, v in entry.items() if k != "accuracy"} | dict(entry.get("scores") or {})
+            if entry.get("accuracy") is not None:
+                values[ORACLE_TITLE] = entry["accuracy"]
+            store = evaluation
+        else:
+            values, store = entry, training
+        for name, value in values.items():
+            plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if name not in NOT_PLOTTED and plain and math.isfinite(value):
+                store.setdefault(name, {})[entry["step"]] = value  # a resumed run may repeat a step: the last counts
+    return tuple(
+        {name: tuple(map(list, zip(*sorted(points.items())))) for name, points in store.items()}
+        for store in (training, evaluation)
+    )
+
+
+def plot_curves(history, path):
+    """Small multiples: one panel for each training term and each evaluation score.
+
+    Args:
+        history: of `read_history`.
+        path: .png to write.
+
+    Returns:
+        bool, False if there is nothing to draw (no file is written).
+    """
+    training, evaluation = series(history)
+    names = sorted(training, key=lambda n: (FIRST.index(n) if n in FIRST else len(FIRST), n))
+    panels = [(n, training[n], style.BLUE) for n in names]
+    panels += [(n, evaluation[n], style.GREEN) for n in sorted(evaluation, key=lambda n: (n == ORACLE_TITLE, n))]
+    panels = panels[:MAX_PANELS] if len(panels) > MAX_PANELS else panels
+    if not panels:
+        return False
+    steps = [step for _, points, _ in panels for step in points[0]]
+    limits = (min(steps), max(max(steps), min(steps) + 1))
+    columns = min(4, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    with style.figure(2.9 * columns, 1.9 * rows + 0.5, rows, columns, squeeze=False) as (made, axes):
+        for axis, panel in zip(axes.flat, panels):
+            _panel(axis, *panel, limits)
+        for axis in axes.flat[len(panels) :]:
+            axis.set_visible(False)
+        made.suptitle("blue: training (line: moving mean) · green: evaluation on the target · red: uses target labels", fontsize=9)
+        made.supxlabel("step", fontsize=9)
+        style.save(made, path)
+    return True
+
+
+def _panel(axis, title, points, colour, limits):
+    """One curve; a noisy training curve gets a moving mean over a twentieth of its length."""
+    from matplotlib.ticker import MaxNLocator
+
+    steps, values = np.asarray(points[0], float), np.asarray(points[1], float)
+    colour = style.RED if title == ORACLE_TITLE else colour
+    window = len(values) // 20 if colour == style.BLUE and _noisy(values) else 1
+    if window >= 2:
+        axis.plot(steps, values, color=colour, alpha=0.25, linewidth=0.7)
+        sums = np.cumsum(np.concatenate([[0.0], values]))
+        values, steps = (sums[window:] - sums[:-window]) / window, steps[window // 2 :][: len(values) - window + 1]
+    few = len(values) <= 40 and colour != style.BLUE
+    axis.plot(steps, values, color=colour, linewidth=1.4, marker="o" if few else None, markersize=3)
+    axis.set_title(title.replace("_", " "), loc="left")
+    axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axis.yaxis.set_major_locator(MaxNLocator(4))
+    axis.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
+    margin = 0.03 * (limits[1] - limits[0])
+    axis.set_xlim(limits[0] - margin, limits[1] + margin)
+
+
+def _noisy(values):
+    """True if a curve goes up and down; a schedule does not."""
+    signs = np.sign(np.diff(values))
+    return bool((signs > 0).any() and (signs < 0).any())
