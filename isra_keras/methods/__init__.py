@@ -8,6 +8,8 @@ METHODS = {
     "source_only": "source_only:SourceOnly",
     "ba3us": "ba3us:BA3US",
     "drcn": "drcn:DRCN",
+    "dann": "dann:DANN",
+    "cdan": "cdan:CDAN",
 }
 
 

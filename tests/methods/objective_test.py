@@ -82,7 +82,7 @@ def run_stages(model, steps=2):
     model.compile(optimizer())
     stages = model.method.stages()
     assert abs(sum(stage.share for stage in stages) - 1.0) < 1e-6
-    before = [np.array(v) for v in model.trainable_variables]
+    before = [v.numpy() for v in model.trainable_variables]
     for stage in stages:
         if len(stages) > 1:
             model.begin_stage(stage)
@@ -91,7 +91,7 @@ def run_stages(model, steps=2):
                 weights = model.update(evaluate(model))
                 assert weights is None or (np.shape(weights) == (CLASSES,) and np.all(np.isfinite(weights)))
             assert_finite(model.train_on(make_batch(model, step)))
-    after = [np.array(v) for v in model.trainable_variables]
+    after = [v.numpy() for v in model.trainable_variables]
     assert all(np.all(np.isfinite(v)) for v in after)
     assert len(after) != len(before) or any(not np.array_equal(a, b) for a, b in zip(before, after))
 
@@ -147,4 +147,4 @@ def _assert_same_state(first, second):
     values, others = first.state_variables(), second.state_variables()
     assert len(values) == len(others)
     for (name, a), b in zip(values.items(), others.values()):
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b), err_msg=name)
+        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=name)
