@@ -10,6 +10,8 @@ METHODS = {
     "drcn": "drcn:DRCN",
     "dann": "dann:DANN",
     "cdan": "cdan:CDAN",
+    "afn": "afn:AFN",
+    "pada": "pada:PADA",
 }
 
 
