@@ -14,6 +14,7 @@ _BASE = {
     "momentum": 0.9,
     "nesterov": True,
     "weight_decay": 5e-4,
+    "feature_dim": 256,
     "batch_size": 36,
     "iterations": 5000,
     "eval_interval": 500,
@@ -70,8 +71,7 @@ class DRCN(Objective):
         if kernel not in ("linear", "gaussian"):
             raise ValueError(f"Expected kernel 'linear' or 'gaussian'; received {kernel!r}.")
         self.alignment_weight, self.entropy_weight = alignment_weight, entropy_weight
-        self.kernel, self.weighted_classification = kernel, weighted_classification
-        self.residual_width = residual_width
+        self.kernel, self.weighted_classification, self.residual_width = kernel, weighted_classification, residual_width
 
     def build_parts(self, feature_dim, num_classes, pooled_dim, sizes):
         dense1 = keras.layers.Dense(self.residual_width, "relu", name="dense1", dtype="float32")
@@ -146,6 +146,5 @@ def _gaussian_kernels(x):
     """Sum of five Gaussian kernels of widths s/4 .. 4s, s the mean squared distance (constant): (N, N) of x (N, d)."""
     distances = squared_distances(x, x)
     rows = ops.cast(ops.shape(x)[0], "float32")
-    scale = ops.stop_gradient(ops.sum(distances) / (rows * rows - rows))
-    scale = ops.maximum(scale, 1e-20)
+    scale = ops.stop_gradient(ops.maximum(ops.sum(distances) / (rows * rows - rows), 1e-20))
     return sum(ops.exp(-distances / (scale * 2.0**power)) for power in range(-2, 3))

@@ -47,3 +47,14 @@ def check_loss(golden, loss, function, inputs, tolerance=1e-5):
     assert_close(value, golden[f"out/{loss}"], tolerance, loss)
     for key in (k for k in golden if k.startswith(f"grad/{loss}/")):
         assert_close(found[key.removeprefix(f"grad/{loss}/")], golden[key], tolerance, key)
+
+
+def assert_change_close(actual, expected, initial, tolerance=1e-4, name=""):
+    """As `assert_close`, for weights less their initial value; two float32 steps of the weight itself are granted.
+
+    A bias in front of BN moves by weight decay alone, less than float32 weights near 0.1 can tell apart to 1e-4.
+    """
+    actual, expected, initial = (np.asarray(a, "float64") for a in (actual, expected, initial))
+    error = np.abs(actual - expected).max()
+    allowed = tolerance * np.abs(expected - initial).max() + 2 * np.spacing(np.float32(np.abs(expected).max()))
+    assert error <= allowed, f"{name}: weight change off by {error:.2e} > {allowed:.2e}"

@@ -9,6 +9,7 @@ from isra_keras.losses import mean_entropy
 from isra_keras.methods.drcn import DRCN
 from isra_keras.objective import Evaluation
 from tests.methods.golden_arrays import assert_close, check_loss, golden_cases
+from tests.methods.objective_test import run_objective_test
 
 WEIGHTS = ("residual/dense1/kernel", "residual/dense1/bias", "residual/dense2/kernel", "residual/dense2/bias")
 
@@ -105,3 +106,8 @@ def test_unknown_kernel():
         keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(DRCN(kernel="gaussian"))).kernel
         == "gaussian"
     )
+
+
+@pytest.mark.parametrize("options", [{}, {"kernel": "gaussian", "weighted_classification": True}])
+def test_objective(options):
+    run_objective_test(DRCN, residual_width=4, **options)
