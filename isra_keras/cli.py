@@ -1,0 +1,112 @@
+"""The console script `isra VERB …`, the same as `python -m isra_keras.VERB …`; loads nothing heavy itself."""
+
+import errno
+import importlib
+import importlib.util
+import os
+import sys
+
+from isra_keras.errors import UserError
+
+VERBS = {
+    "train": "train on a dataset or on two folders of images",
+    "evaluate": "accuracy, per-class accuracy, confusion and label-free scores of a run",
+    "predict": "a class for every image of a folder",
+    "doctor": "what is installed, which devices, which datasets are found",
+    "benchmark": "run a table of tasks and methods",
+    "analyze": "figures of a run: embedding, similarity, attention",
+    "tune": "search hyperparameters",
+}
+
+
+def run(main, argv=None):
+    """Calls a verb's `main` and turns what a user can mend into one sentence and an exit code.
+
+    Args:
+        main: function of `argv`, returns an exit code or None.
+        argv: list of str, or None for `sys.argv[1:]`.
+
+    Returns:
+        int: what `main` returned, 2 after a `UserError` or a full disk, 130 after Ctrl-C.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        return int(main(argv) or 0)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `isra predict … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" at '{error.filename}'" if error.filename else ""
+        print(
+            f"error: Expected room on the disk; it is full{where}. Free some space, then run the command again.",
+            file=sys.stderr,
+        )
+        return 2
+
+
+def dispatch(argv=None):
+    """Runs the verb that is named first.
+
+    Raises:
+        UserError: unknown verb (lists the valid ones), or one whose module is not installed.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if argv[0] == "--version":
+        print(version())
+        return 0
+    verb, rest = argv[0], argv[1:]
+    if verb not in VERBS:
+        raise UserError(f"Expected a verb of {', '.join(VERBS)}; received '{verb}'.")
+    name = module_of(verb)
+    if name is None:
+        raise UserError(f"Expected the module of '{verb}'; it is not part of this installation.")
+    return importlib.import_module(name).main(rest)
+
+
+def module_of(verb):
+    """Module that holds a verb's `main`, None if it is not installed."""
+    candidates = {"tune": ("tuning.search", "isra_keras.tune")}.get(verb, (f"isra_keras.{verb}",))
+    for name in candidates:
+        try:
+            if importlib.util.find_spec(name) is not None:
+                return name
+        except ModuleNotFoundError:  # the package around it is missing
+            continue
+    return None
+
+
+def usage():
+    """Text of `isra --help`."""
+    lines = ["usage: isra VERB [options]     (isra VERB --help for a verb's options)", "", "verbs:"]
+    lines += [f"  {verb:<10} {text}" for verb, text in VERBS.items()]
+    return "\n".join(lines)
+
+
+def version():
+    """ "isra_keras 0.1.0", from the installed package."""
+    from importlib.metadata import PackageNotFoundError, version as installed
+
+    try:
+        return f"isra_keras {installed('isra_keras')}"
+    except PackageNotFoundError:
+        return "isra_keras (not installed)"
+
+
+def main(argv=None):
+    """Entry point of the console script."""
+    return run(dispatch, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,271 @@
+"""`python -m isra_keras.predict RUN IMAGES…|DIR`: a class for every image, one row an image, in constant memory."""
+
+import argparse
+import os
+import sys
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+from isra_keras.cli import run as run_cli
+from isra_keras.errors import UserError
+from isra_keras.row_output import KnownRows, open_output
+from isra_keras.run_folder import load_run, run_folder
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+def build_parser():
+    """The command line's options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m isra_keras.predict",
+        description="One row for every image: path, class, probability, entropy (nats), error. Unreadable files get "
+        "a row with the reason.",
+    )
+    parser.add_argument("run", metavar="RUN", help="run folder of `train`, with model.keras and model.json")
+    parser.add_argument("inputs", metavar="IMAGE|DIR", nargs="+",
+                        help="images and folders (searched to the bottom; other files are passed over); for runs on "
+                        "precomputed features: .npy or .npz files")  # fmt: skip
+    parser.add_argument("--out", metavar="FILE", help="write here instead of to standard output")
+    parser.add_argument("--format", choices=("csv", "jsonl"), help="csv, or what the name of --out says")
+    parser.add_argument("--top-k", type=int, default=1, metavar="K", help="also the next best classes (default 1)")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=min(8, os.cpu_count() or 1), help="decoding threads")
+    parser.add_argument("--resume", action="store_true", help="go on with --out: images with a row are passed over")
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    return parser
+
+
+def main(argv=None):
+    """Runs the command; returns the exit code."""
+    args = build_parser().parse_args(argv)
+    _check(args)
+    kind = _format(args)
+    network, info = load_run(args.run)
+    top_k = min(args.top_k, len(info["class_names"]))
+    known = KnownRows(args.out, kind) if args.resume else None
+    counts = {"rows": 0, "errors": 0}
+    start = time.monotonic()
+    with open_output(args.out, kind, top_k, args.resume) as write, _progress(args.quiet) as advance:
+        for rows in predict_rows(network, info, args.inputs, args.batch_size, top_k, args.threads, known):
+            for row in rows:
+                write(row)
+                counts["errors"] += bool(row["error"])
+            counts["rows"] += len(rows)
+            advance(len(rows))
+    if not args.quiet:
+        seconds = time.monotonic() - start
+        skipped = f", {known.skipped:,} passed over" if known else ""
+        print(f"{counts['rows']:,} rows, {counts['errors']:,} unreadable{skipped}, {seconds:.1f} s", file=sys.stderr)
+    return 0
+
+
+def predict_rows(network, info, inputs, batch_size=32, top_k=1, threads=4, known=None):
+    """Lists of rows, a batch at a time, in the order in which the files are found.
+
+    Memory does not depend on the number of files: they are listed, decoded and forgotten as they come.
+
+    Args:
+        network, info: of `load_run`.
+        inputs: image files and folders.
+        batch_size: rows of a forward pass.
+        top_k: classes in a row's "top".
+        threads: decoding threads.
+        known: has a method `skip(path)` that is True for paths to pass over, or None.
+
+    Yields:
+        list of dict: path, class, probability, entropy (nats), error ("" or the reason), top (list of
+        (class, probability)); class, probability and entropy are None where there is an error.
+    """
+    names = info["class_names"]
+    top_k = min(top_k, len(names))
+    for batch in _batches(_samples(network, info, inputs, threads, batch_size, known), batch_size):
+        rows = [{"path": path, "class": None, "probability": None, "entropy": None, "error": reason, "top": []}
+                for path, _, reason in batch]  # fmt: skip
+        readable = [index for index, (_, _, reason) in enumerate(batch) if not reason]
+        if readable:
+            results = _classify(network, [batch[index][1] for index in readable], batch_size, top_k)
+            for index, (best, probabilities, entropy) in zip(readable, results):
+                top = [(names[c], float(p)) for c, p in zip(best, probabilities)]
+                rows[index].update({"class": top[0][0], "probability": top[0][1], "entropy": float(entropy), "top": top})
+        yield rows
+
+
+def _classify(network, samples, batch_size, top_k):
+    """[(best classes, their probabilities, entropy)] of samples of one shape."""
+    import numpy as np
+
+    from isra_keras.selection.scores import entropies, softmax
+
+    images = np.stack(samples).astype("float32")
+    count = len(images)
+    if count < batch_size:  # one shape only, so that the network is traced once
+        images = np.concatenate([images, np.zeros((batch_size - count, *images.shape[1:]), "float32")])
+    probabilities = softmax(network.predict_on_batch(images)["logits"][:count])
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    return list(zip(best, np.take_along_axis(probabilities, best, axis=1), entropies(probabilities)))
+
+
+def _samples(network, info, inputs, threads, batch_size, known):
+    """(path, array or None, reason or "") of every sample that is not known already."""
+    if info["kind"] == "features":
+        yield from _feature_rows(inputs, network.input_shape[-1], known)
+        return
+    height, width = network.input_shape[1:3]
+    sizes = (info["image_size"], info["crop_size"], (height, width))
+
+    def load(path):
+        return (path, *load_image(path, *sizes))
+
+    paths = (path for path in iter_images(inputs) if known is None or not known.skip(path))
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = deque(pool.submit(load, path) for path in islice(paths, 4 * batch_size))
+        try:
+            while waiting:
+                sample = waiting.popleft().result()
+                waiting.extend(pool.submit(load, path) for path in islice(paths, 1))
+                yield sample
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def load_image(path, image_size, crop_size, shape):
+    """An image as the network was evaluated on: resized, centre crop.
+
+    Args:
+        path: file.
+        image_size: side of the square that it is resized to; None takes `shape`.
+        crop_size: side of the centre crop; None crops nothing.
+        shape: (height, width) that the network takes.
+
+    Returns:
+        (float32 (height, width, 3) in 0..255, ""), or (None, reason).
+    """
+    from isra_keras.data.decode import BadImageError, decode_image
+
+    try:
+        image = decode_image(path)
+    except BadImageError as error:
+        return None, str(error) or "unreadable"
+    except OSError as error:
+        return None, error.strerror or str(error)
+    return fit_image(image, image_size, crop_size, shape), ""
+
+
+def fit_image(image, image_size, crop_size, shape):
+    """uint8 (h, w, 3) -> float32 (height, width, 3) in 0..255: bilinear resize, centre crop."""
+    import tensorflow as tf
+
+    with tf.device("CPU"):
+        size = (image_size, image_size) if image_size else tuple(crop_size and (crop_size, crop_size) or shape)
+        values = tf.image.resize(image, size) if tuple(image.shape[:2]) != size else tf.cast(image, "float32")
+        crop = crop_size or size[0]
+        top, left = (size[0] - crop) // 2, (size[1] - crop) // 2
+        values = values[top : top + crop, left : left + crop]
+        return values.numpy()
+
+
+def iter_images(inputs):
+    """Paths of the named files and of all images below the named folders, without listing any folder whole.
+
+    Args:
+        inputs: files (taken whatever they are called) and folders.
+
+    Raises:
+        UserError: if one is not there.
+    """
+    for given in inputs:
+        if not os.path.exists(given):
+            raise UserError(f"Expected images or folders; received '{given}', which is not there.")
+    for given in inputs:
+        if not os.path.isdir(given):
+            yield str(given)
+            continue
+        folders = deque([str(given)])
+        while folders:
+            folder = folders.popleft()
+            try:
+                entries = os.scandir(folder)
+            except OSError as error:
+                print(f"warning: '{folder}' can't be read: {error.strerror}", file=sys.stderr)
+                continue
+            with entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+                        yield entry.path
+
+
+def _feature_rows(inputs, width, known):
+    """(path, vector, reason) of every row of .npy files and of "features" in .npz files."""
+    import numpy as np
+
+    for given in inputs:
+        try:
+            loaded = np.load(given, mmap_mode="r", allow_pickle=False)
+            rows = loaded["features"] if hasattr(loaded, "files") else loaded
+            names = loaded["path"] if hasattr(loaded, "files") and "path" in loaded.files else None
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"Expected .npy or .npz with features (n, {width}); '{given}' can't be read: {error}") from error
+        if rows.ndim != 2 or rows.shape[1] != width:
+            raise UserError(f"Expected features (n, {width}) in '{given}'; received shape {rows.shape}.")
+        for index in range(len(rows)):
+            path = str(names[index]) if names is not None else f"{given}#{index}"
+            if known is None or not known.skip(path):
+                finite = bool(np.isfinite(rows[index]).all())
+                yield path, rows[index], "" if finite else "features are not finite"
+
+
+def _batches(items, size):
+    """Lists of `size` items, the last one shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+@contextmanager
+def _progress(quiet):
+    """Yields `advance(rows)`, shown on standard error."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda rows: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} images"), TextColumn("{task.fields[rate]:.0f}/s"))
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+        task, start = progress.add_task("predict", total=None, rate=0.0), time.monotonic()
+
+        def advance(rows):
+            done = progress.tasks[0].completed + rows
+            progress.update(task, advance=rows, rate=done / max(time.monotonic() - start, 1e-6))
+
+        yield advance
+
+
+def _format(args):
+    """ "csv" or "jsonl": --format, else the ending of --out."""
+    return args.format or ("jsonl" if str(args.out).endswith((".jsonl", ".ndjson")) else "csv")
+
+
+def _check(args):
+    """Refuses options that make no sense before anything is loaded."""
+    for name in ("top_k", "batch_size", "threads"):
+        if getattr(args, name) < 1:
+            raise UserError(f"Expected --{name.replace('_', '-')} of at least 1; received {getattr(args, name)}.")
+    if args.resume and args.out is None:
+        raise UserError("Expected --out FILE with --resume; rows on standard output can't be gone on with.")
+    if args.out is not None and not Path(args.out).resolve().parent.is_dir():
+        raise UserError(f"Expected an existing folder for --out; received '{args.out}'.")
+    run_folder(args.run)
+    for given in args.inputs:
+        if not os.path.exists(given):
+            raise UserError(f"Expected images or folders; received '{given}', which is not there.")
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(main))
