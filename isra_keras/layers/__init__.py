@@ -1,6 +1,7 @@
-"""Layers shared by several methods: gradient reversal and the domain discriminator."""
+"""Layers of the methods: gradient reversal, the domain discriminator, one discriminator a class."""
 
 from isra_keras.layers.domain_discriminator import DomainDiscriminator
 from isra_keras.layers.gradient_reversal import dann_coefficient, reverse_gradient
+from isra_keras.layers.stacked_discriminator import StackedDiscriminator
 
-__all__ = ["DomainDiscriminator", "dann_coefficient", "reverse_gradient"]
+__all__ = ["DomainDiscriminator", "StackedDiscriminator", "dann_coefficient", "reverse_gradient"]

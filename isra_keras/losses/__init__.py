@@ -2,7 +2,7 @@
 
 from isra_keras.losses.classification import complement_entropy, cross_entropy, weighted_mean
 from isra_keras.losses.distances import squared_distances
-from isra_keras.losses.entropy import entropy, mean_entropy
+from isra_keras.losses.entropy import entropy, masked_entropy, mean_entropy
 from isra_keras.losses.adversarial import domain_cross_entropy
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "cross_entropy",
     "domain_cross_entropy",
     "entropy",
+    "masked_entropy",
     "mean_entropy",
     "squared_distances",
     "weighted_mean",

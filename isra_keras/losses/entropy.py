@@ -20,3 +20,18 @@ def entropy(logits, epsilon=1e-7):
 def mean_entropy(logits, epsilon=1e-7):
     """Mean of `entropy` over the rows, a float32 scalar."""
     return ops.mean(entropy(logits, epsilon))
+
+
+def masked_entropy(logits, threshold=1e-6):
+    """-sum of p_ic log p_ic over the classes with p_ic >= threshold; the others give neither value nor gradient.
+
+    Args:
+        logits: (n, C) float32.
+        threshold: 1e-6 in the PyTorch code of SAN, 1e-3 in IWAN's Caffe layer.
+
+    Returns:
+        (n,) float32.
+    """
+    probabilities = ops.softmax(logits, axis=-1)
+    entries = probabilities * ops.log(ops.maximum(probabilities, threshold))
+    return -ops.sum(ops.where(probabilities >= threshold, entries, 0.0), axis=-1)

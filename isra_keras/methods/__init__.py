@@ -12,6 +12,7 @@ METHODS = {
     "cdan": "cdan:CDAN",
     "afn": "afn:AFN",
     "pada": "pada:PADA",
+    "san": "san:SAN",
 }
 
 

@@ -82,7 +82,8 @@ class PADA(Objective):
             "I-C": _task(3e-4, eval_interval=2000) | {"network_options": {"bottleneck": "none"}}, "C-I": _task(1e-3),
         }},
         "tllib": _PAPER | _TLLIB | {
-            "options": {"variant": "tllib", "temperature": 0.01, "ramp_iterations": 10000},  # temperature 0.1: Office-31
+            # 0.1 on Office-31
+            "options": {"variant": "tllib", "temperature": 0.01, "ramp_iterations": 10000},
         },
     }  # fmt: skip
 
@@ -96,10 +97,11 @@ class PADA(Objective):
         self.discriminator_width, self.dropout = discriminator_width, dropout
         tllib = variant == "tllib"
         if tllib:
-            self.network_options = {"bottleneck": "bn_relu", "bottleneck_initializer": "torch", "classifier_initializer": "torch"}
+            initializers = {"bottleneck_initializer": "torch", "classifier_initializer": "torch"}
+            self.network_options = {"bottleneck": "bn_relu"} | initializers
         normals = [keras.initializers.RandomNormal(0.0, deviation) for deviation in (0.01, 0.01, 0.3)]
         self.discriminator = DomainDiscriminator(
-            discriminator_width, 0.0 if tllib else dropout, kernel_initializer=normals, batch_norm=tllib, name="discriminator"
+            discriminator_width, 0.0 if tllib else dropout, 1, normals, batch_norm=tllib, name="discriminator"
         )
 
     def build_parts(self, feature_dim, num_classes, pooled_dim, sizes):
@@ -140,5 +142,6 @@ class PADA(Objective):
         return (mean / (mean.max() if self.variant == "tllib" else mean.mean())).astype("float32")
 
     def get_config(self):
-        names = ("variant", "temperature", "high", "adversarial_weight", "ramp_iterations", "discriminator_width", "dropout")
+        names = ("variant", "temperature", "high", "adversarial_weight", "ramp_iterations", "discriminator_width",
+                 "dropout")  # fmt: skip
         return super().get_config() | {name: getattr(self, name) for name in names}

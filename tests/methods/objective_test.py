@@ -128,7 +128,7 @@ def _check_saving(model):
 
 
 def _check_compiled(method_class, options):
-    """A step under XLA is finite and, where nothing is drawn at random (XLA's draws are others), equal to the eager one."""
+    """A step under XLA is finite and equal to the eager one, unless something is drawn: XLA draws other numbers."""
     eager, compiled = (make_model(method_class, **options) for _ in range(2))
     draws = False
     for layer in (*eager._flatten_layers(), *compiled._flatten_layers()):

@@ -73,7 +73,8 @@ def test_schedules(golden):
     recipe = PADA.recipes["office31"]
     rate = InverseDecay(float(golden["initial_lr"]), **recipe["schedule"])
     factor, decay = recipe["multipliers"]["discriminator"]
-    ramp = [dann_coefficient(k + 1, recipe["options"]["ramp_iterations"], float(golden["high"])) for k in golden["step"]]
+    length, high = recipe["options"]["ramp_iterations"], float(golden["high"])
+    ramp = [dann_coefficient(k + 1, length, high) for k in golden["step"]]
     assert_close(ramp, golden["out/grl_coeff"], 1e-6)
     assert_close([rate(k) for k in golden["step"]], golden["out/lr_backbone"], 1e-6)
     assert_close([factor * rate(k) for k in golden["step"]], golden["out/lr_new"], 1e-6)
@@ -121,6 +122,7 @@ def test_objective(variant):
 def test_variant():
     with pytest.raises(ValueError, match="tllib"):
         PADA("paper")
+    assert PADA.joint_forward
     method = PADA("tllib", temperature=0.1)
     assert method.network_options["bottleneck"] == "bn_relu" and PADA().network_options["bottleneck"] == "linear"
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(method))
