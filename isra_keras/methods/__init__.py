@@ -13,6 +13,8 @@ METHODS = {
     "afn": "afn:AFN",
     "pada": "pada:PADA",
     "san": "san:SAN",
+    "shot": "shot:SHOT",
+    "etn": "etn:ETN",
 }
 
 

@@ -38,7 +38,7 @@ class CDAN(Objective):
         discriminator_width, dropout: of the domain discriminator.
 
     Reference:
-        https://arxiv.org/abs/1705.10667, equations 5 to 9; https://github.com/thuml/CDAN.
+        https://arxiv.org/abs/1705.10667; https://github.com/thuml/CDAN.
     """
 
     network_options = {"bottleneck": "linear", "classifier": "dense"}

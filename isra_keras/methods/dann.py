@@ -46,7 +46,7 @@ class DANN(Objective):
         discriminator_width, dropout: of the domain discriminator.
 
     Reference:
-        https://arxiv.org/abs/1505.07818, equation 4; https://github.com/thuml/CDAN (its option DANN).
+        https://arxiv.org/abs/1505.07818; https://github.com/thuml/CDAN (its option DANN).
     """
 
     network_options = {"bottleneck": "linear", "classifier": "dense"}

@@ -59,7 +59,7 @@ class PADA(Objective):
         discriminator_width, dropout: of the domain discriminator.
 
     Reference:
-        https://arxiv.org/abs/1808.04205, equations 3 to 5; https://github.com/thuml/PADA.
+        https://arxiv.org/abs/1808.04205; https://github.com/thuml/PADA.
     """
 
     network_options = {

@@ -59,7 +59,7 @@ class SAN(Objective):
         dropout: of the discriminators.
 
     Reference:
-        https://arxiv.org/abs/1707.07901, equations 2 to 7; https://github.com/thuml/SAN.
+        https://arxiv.org/abs/1707.07901; https://github.com/thuml/SAN.
     """
 
     network_options = {
