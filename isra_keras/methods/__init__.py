@@ -15,6 +15,7 @@ METHODS = {
     "san": "san:SAN",
     "shot": "shot:SHOT",
     "etn": "etn:ETN",
+    "mwpda": "mwpda:MWPDA",
 }
 
 
