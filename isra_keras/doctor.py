@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from isra_keras.cli import run as run_cli
+from isra_keras.errors import UserError
 
 CORE = ("keras", "tensorflow", "tensorflow-datasets", "numpy", "scipy", "scikit-learn", "matplotlib", "rich", "tensorboard")
 EXTRAS = {"keras-hub": "hub", "keras-tuner": "tuning", "gradio": "app", "pytest": "dev"}
@@ -115,11 +116,28 @@ def check_datasets(data_dir=None, only=None):
         list of rows; "missing" says what was not found, "note" that something is incomplete.
     """
     try:
-        from isra_keras.data.inspect import inspect_dataset
-        from isra_keras.data.tasks import DATASETS
+        from isra_keras.data import tasks
     except ImportError as error:
         return [_row("datasets", "missing", f"can't be looked at: {_first_line(error)}")]
-    return [_row(name, *inspect_dataset(name, data_dir)) for name in only or DATASETS]
+    unknown = [name for name in only or () if name not in tasks.DATASETS]
+    if unknown:
+        raise UserError(f"Expected a dataset of {', '.join(tasks.DATASETS)}; received '{unknown[0]}'.")
+    return [_row(name, *_inspect(tasks, name, data_dir)) for name in only or tasks.DATASETS]
+
+
+def _inspect(tasks, name, data_dir):
+    """(status, detail) of a dataset: every domain as source and as target of the one before it."""
+    domains = tasks.domain_names(name)
+    counts, place = {}, ""
+    for source, target in zip(domains, domains[1:] + domains[:1]):
+        try:
+            task = tasks.load_task(name, source, target, data_dir=data_dir)
+        except UserError as error:
+            return "missing" if not counts else "note", str(error)
+        counts[source] = len(task.source)
+        place = place or (os.path.commonpath(task.source.paths[:2]) if task.source.paths else "")
+    found = ", ".join(f"{domain} {count:,}" for domain, count in counts.items())
+    return "ok", f"counts match: {found}" + (f" · {place}" if place else "")
 
 
 def _show(report):

@@ -29,7 +29,7 @@ def load_run(run_dir):
     except Exception as error:  # keras raises whatever the broken part raised
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"Expected a model saved by isra_keras; '{path}' can't be loaded: {reason}") from error
-    classes = network.output_shape["logits"][-1]
+    classes = network.get_layer("classifier").output.shape[-1]
     if classes != len(info["class_names"]):
         raise UserError(
             f"Expected {classes} class names in '{path.with_suffix('.json')}', as many as the model has outputs; "

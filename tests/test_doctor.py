@@ -1,0 +1,79 @@
+"""doctor: what it finds, what it misses, exit codes."""
+
+import json
+import sys
+import types
+
+import pytest
+
+from isra_keras import cli, doctor
+from isra_keras.errors import UserError
+
+
+@pytest.fixture
+def tasks(monkeypatch):
+    """A fake `isra_keras.data.tasks` with one dataset that is there, one that misses and one that is incomplete."""
+
+    def load_task(name, source, target, data_dir=None):
+        if name == "absent" or (name == "partial" and source == "b"):
+            raise UserError(f"Expected {name} in '{data_dir}'; it is not there. Get it from its authors.")
+        domain = types.SimpleNamespace(paths=(f"/d/{name}/1.jpg", f"/d/{name}/2.jpg"), __len__=lambda self: 7)
+        return types.SimpleNamespace(source=type("D", (), {"paths": domain.paths, "__len__": lambda self: 7})())
+
+    fake = types.SimpleNamespace(
+        DATASETS={"whole": 0, "absent": 0, "partial": 0}, domain_names=lambda name: ["a", "b"], load_task=load_task
+    )
+    import isra_keras.data
+
+    monkeypatch.setitem(sys.modules, "isra_keras.data.tasks", fake)
+    monkeypatch.setattr(isra_keras.data, "tasks", fake, raising=False)
+    return fake
+
+
+def run_json(capsys, *arguments):
+    code = cli.run(doctor.main, ["--json", "--no-devices", *arguments])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_healthy(tasks, capsys):
+    code, report = run_json(capsys, "--data-dir", "here")
+    assert code == 0 and report["healthy"]
+    assert {row["name"] for row in report["packages"]} >= {"keras", "tensorflow", "tensorboard"}
+    assert {row["name"] for row in report["resources"]} >= {"processors", "free disk here"}
+    rows = {row["name"]: row for row in report["datasets"]}
+    assert rows["whole"]["status"] == "ok" and "a 7, b 7" in rows["whole"]["detail"] and "/d/whole" in rows["whole"]["detail"]
+    assert rows["absent"]["status"] == "missing" and "in 'here'" in rows["absent"]["detail"]
+    assert rows["partial"]["status"] == "note"
+
+
+def test_missing_package_is_not_healthy(tasks, capsys, monkeypatch):
+    original = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name in ("rich", "gradio") else original(name))
+    code, report = run_json(capsys, "--dataset", "whole")
+    rows = {row["name"]: row for row in report["packages"]}
+    assert code == 1 and not report["healthy"] and len(report["datasets"]) == 1
+    assert rows["rich"]["status"] == "missing" and "pip install rich" in rows["rich"]["detail"]
+    assert rows["gradio"]["status"] == "note" and "isra_keras[app]" in rows["gradio"]["detail"]
+
+
+def test_unknown_dataset(tasks, capsys):
+    assert cli.run(doctor.main, ["--no-devices", "--dataset", "mnist"]) == 2
+    assert "whole, absent, partial; received 'mnist'" in capsys.readouterr().err
+
+
+def test_tables_for_people(tasks, capsys):
+    assert doctor.main(["--no-devices"]) == 0
+    text = capsys.readouterr().out
+    assert "Installation" in text and "Datasets" in text and "Ready to train." in text
+
+
+def test_devices():
+    rows = doctor.check_devices()
+    assert any(row["name"].startswith(("CPU", "GPU")) and row["status"] == "ok" for row in rows)
+
+
+def test_python_versions(monkeypatch):
+    for version, status in (((3, 10), "missing"), ((3, 11), "ok"), ((3, 13), "ok"), ((3, 14), "note")):
+        monkeypatch.setattr(sys, "version_info", version)
+        assert doctor.check_python()["status"] == status
+        monkeypatch.undo()

@@ -1,0 +1,121 @@
+"""evaluate: what it says with and without target labels, how it finds the data again, errors."""
+
+import json
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from isra_keras import cli, evaluate
+from isra_keras.errors import UserError
+from tests.small_run import NAMES, make_run
+
+CONFIG = {"dataset": "toys", "source": "a", "target": "b", "seed": 5, "data_dir": "old", "on_bad_image": "error"}
+
+
+def domain(name, labels):
+    """Features whose strongest channel is the class: red, green, blue are 2, 1, 0. The last row looks like class 0."""
+    labels = np.asarray(labels, "int32")
+    features = np.eye(3, dtype="float32")[2 - np.maximum(labels, 0)] * 200
+    features[-1] = [0, 0, 200]
+    bad = (types.SimpleNamespace(path="x.jpg", reason="truncated"),)
+    return types.SimpleNamespace(name=name, labels=labels, arrays=features, bad_images=bad)
+
+
+@pytest.fixture
+def data(monkeypatch):
+    """Fake `isra_keras.data.tasks` and `.pairs`; returns the calls and the task that they hand out."""
+    source, target = domain("a", [0, 1, 2, 0]), domain("b", [0, 1, 0, 1])
+    state = types.SimpleNamespace(calls=[])
+    state.task = types.SimpleNamespace(class_names=tuple(NAMES), source=source, target=target, kind="features")
+
+    def handing_out(kind):
+        return lambda *args, **kwargs: state.calls.append((kind, args, kwargs)) or state.task
+
+    def evaluation_dataset(domain, batch_size, image_size, crop_size):
+        for start in range(0, len(domain.labels), batch_size):
+            rows = np.arange(start, min(start + batch_size, len(domain.labels)))
+            yield {"images": domain.arrays[rows], "indices": rows}
+
+    tasks = types.SimpleNamespace(load_task=handing_out("load"), folder_task=handing_out("folder"))
+    pairs = types.SimpleNamespace(evaluation_dataset=evaluation_dataset)
+    import isra_keras.data
+
+    for name, module in (("tasks", tasks), ("pairs", pairs)):
+        monkeypatch.setitem(sys.modules, f"isra_keras.data.{name}", module)
+        monkeypatch.setattr(isra_keras.data, name, module, raising=False)
+    return state
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    folder = make_run(tmp_path / "run", kind="features", method="ba3us", task="a-b")
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    return folder
+
+
+def evaluate_json(capsys, *arguments):
+    assert cli.run(evaluate.main, [*map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_with_labels(data, run_dir, capsys):
+    result = evaluate_json(capsys, run_dir, "--batch-size", 3)
+    assert result["labelled"] and result["samples"] == 4 and result["accuracy"] == 0.75
+    assert result["class_averaged_accuracy"] == 0.75
+    assert result["confusion"] == {"blue": {"blue": 2}, "green": {"blue": 1, "green": 1}}
+    by_name = {row["name"]: row for row in result["per_class"]}
+    assert by_name["green"]["accuracy"] == 0.5 and by_name["green"]["mistaken_for"] == "blue" and "red" not in by_name
+    assert result["shared_classes_judged"] == ["blue"] and set(result["scores"]) >= {"mean_entropy", "snd", "bnm"}
+    assert "dev" not in result["scores"] and result["bad_images"] == [{"path": "x.jpg", "reason": "truncated"}]
+
+
+def test_with_source(data, run_dir, capsys):
+    scores = evaluate_json(capsys, run_dir, "--with-source")["scores"]
+    assert scores["source_accuracy"] == 1.0 and np.isfinite(scores["dev"])
+
+
+def test_without_labels(data, run_dir, capsys):
+    data.task.target.labels[:] = -1
+    result = evaluate_json(capsys, run_dir)
+    assert not result["labelled"] and "accuracy" not in result and result["scores"]["mean_entropy"] >= 0
+    assert evaluate.main([str(run_dir)]) == 0
+    assert "The target has no labels" in capsys.readouterr().out
+
+
+def test_tables_for_people(data, run_dir, capsys):
+    assert evaluate.main([str(run_dir)]) == 0
+    text = capsys.readouterr().out
+    assert "75.00 %" in text and "mean_entropy (label-free)" in text and "blue (1)" in text
+    assert "Judged shared, 1 of 3 classes: blue" in text and "x.jpg: truncated" in text
+
+
+def test_report_is_written(data, run_dir, capsys):
+    evaluate_json(capsys, run_dir, "--report")
+    assert "75.00 %" in (run_dir / "report" / "report.md").read_text()
+
+
+def test_data_is_found_as_the_run_found_it(data, run_dir, capsys):
+    evaluate_json(capsys, run_dir)
+    evaluate_json(capsys, run_dir, "--data-dir", "new")
+    (run_dir / "config.json").write_text(json.dumps({"source_dir": "s", "target_dir": "t"}))
+    evaluate_json(capsys, run_dir)
+    options = {"data_dir": "old", "seed": 5, "allow_incomplete": False, "on_bad_image": "error"}
+    assert data.calls == [
+        ("load", ("toys", "a", "b"), options),
+        ("load", ("toys", "a", "b"), options | {"data_dir": "new"}),
+        ("folder", ("s", "t"), {"on_bad_image": "skip"}),
+    ]
+
+
+def test_refuses(data, run_dir, capsys):
+    data.task.class_names = ("blue", "green", "yellow")
+    assert cli.run(evaluate.main, [str(run_dir)]) == 2
+    assert "blue, green, red); received blue, green, yellow" in capsys.readouterr().err
+    for text, words in (("{}", "'dataset' or 'source_dir'"), ("{", "missing or broken"), ("[]", "an object")):
+        (run_dir / "config.json").write_text(text)
+        with pytest.raises(UserError, match=words):
+            evaluate.main([str(run_dir)])
+    assert cli.run(evaluate.main, [str(run_dir), "--batch-size", "0"]) == 2
+    assert cli.run(evaluate.main, [str(run_dir / "nowhere")]) == 2

@@ -1,0 +1,187 @@
+"""predict: rows, order, bad files, output formats, resuming, constant memory, errors."""
+
+import csv
+import io
+import json
+import os
+import types
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from isra_keras import cli, predict
+from tests.small_run import NAMES, colour_image, make_run
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run") / "one")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for index in range(9):
+        colour_image(folder / f"sub{index % 2}" / f"{NAMES[index % 3]}_{index}.png", NAMES[index % 3])
+    (folder / "broken.jpg").write_bytes(b"<html>404</html>")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return {os.path.basename(row["path"]): row for row in csv.DictReader(file)}
+
+
+def test_csv_of_a_folder(run_dir, photos, tmp_path, capsys):
+    out = tmp_path / "p.csv"
+    assert cli.run(predict.main, [str(run_dir), str(photos), "--out", str(out), "--batch-size", "4"]) == 0
+    rows = rows_of(out)
+    assert len(rows) == 11 and "notes.txt" not in rows
+    for name, row in rows.items():
+        if name in ("broken.jpg", "empty.png"):
+            assert row["error"] and row["class"] == row["probability"] == row["entropy"] == ""
+        else:
+            assert row["class"] == name.split("_")[0] and row["error"] == ""
+            assert 0.9 < float(row["probability"]) <= 1 and 0 <= float(row["entropy"]) < 0.5
+    assert "11 rows, 2 unreadable" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["p.csv"]
+
+
+def test_probability_and_entropy_are_right(run_dir, photos, capsys):
+    image = photos / "sub0" / "blue_0.png"
+    assert predict.main([str(run_dir), str(image), "--format", "jsonl", "--top-k", "9", "--quiet"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    network, info = predict.load_run(run_dir)
+    values, reason = predict.load_image(image, None, None, (32, 32))
+    logits = np.asarray(network(values[None])["logits"], "float64")[0]
+    p = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    assert reason == "" and [t["class"] for t in row["top"]] == [NAMES[i] for i in np.argsort(-p)]
+    assert row["probability"] == pytest.approx(p.max(), abs=2e-6)
+    assert row["entropy"] == pytest.approx(-(p * np.log(p + 1e-7)).sum(), abs=2e-6)
+    assert list(row) == ["path", "class", "probability", "entropy", "error", "top"]
+
+
+def test_top_k_columns(run_dir, photos, capsys):
+    assert predict.main([str(run_dir), str(photos / "sub0"), str(photos / "broken.jpg"), "--top-k", "2", "--quiet"]) == 0
+    table = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert table[0] == ["path", "class", "probability", "entropy", "error", "class_2", "probability_2"]
+    assert {len(row) for row in table} == {7} and len(table) == 1 + 5 + 1
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_resume_skips_rows_and_mends_the_cut_one(run_dir, photos, tmp_path, suffix, capsys):
+    out, whole = tmp_path / f"p.{suffix}", tmp_path / f"whole.{suffix}"
+    command = [str(run_dir), str(photos), "--batch-size", "3"]
+    predict.main([*command, "--out", str(whole)])
+    text = whole.read_bytes()
+    lines = text.splitlines(keepends=True)
+    (tmp_path / f"p.{suffix}.part").write_bytes(b"".join(lines[:5]) + lines[5][:7])
+    capsys.readouterr()
+    assert predict.main([*command, "--out", str(out), "--resume"]) == 0
+    assert sorted(out.read_bytes().splitlines()) == sorted(text.splitlines())
+    done = 4 if suffix == "csv" else 5
+    assert f"{11 - done} rows" in capsys.readouterr().err
+    assert predict.main([*command, "--out", str(out), "--resume"]) == 0  # nothing left to do
+    assert sorted(out.read_bytes().splitlines()) == sorted(text.splitlines())
+
+
+def test_resume_with_other_columns_is_refused(run_dir, photos, tmp_path, capsys):
+    out = tmp_path / "p.csv"
+    predict.main([str(run_dir), str(photos), "--out", str(out), "--quiet"])
+    assert cli.run(predict.main, [str(run_dir), str(photos), "--out", str(out), "--resume", "--top-k", "2"]) == 2
+    assert "Use the options of the first call" in capsys.readouterr().err
+
+
+def test_listing_is_lazy(tmp_path, monkeypatch):
+    """A folder without end: only as many entries are taken as are asked for."""
+    taken = []
+
+    class Entry:
+        def __init__(self, index):
+            self.name, self.path = f"{index}.jpg", f"{tmp_path}/{index}.jpg"
+
+        def is_dir(self, follow_symlinks=True):
+            return False
+
+    class Endless:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exc):
+            return None
+
+        def __iter__(self):
+            index = 0
+            while True:
+                taken.append(index)
+                yield Entry(index)
+                index += 1
+
+    monkeypatch.setattr(os, "scandir", lambda folder: Endless())
+    assert len(list(islice(predict.iter_images([tmp_path]), 50))) == 50
+    assert len(taken) <= 51
+    monkeypatch.setattr(predict, "load_image", lambda path, *sizes: (np.zeros((32, 32, 3)), ""))
+    network = types.SimpleNamespace(
+        input_shape=(None, 32, 32, 3), predict_on_batch=lambda x: {"logits": np.zeros((len(x), 3))}
+    )
+    info = {"class_names": NAMES, "kind": "images", "image_size": None, "crop_size": None}
+    batches = list(islice(predict.predict_rows(network, info, [tmp_path], batch_size=8), 20))
+    assert sum(map(len, batches)) == 160 and len(taken) < 51 + 160 + 5 * 8
+
+
+def test_broken_files_do_not_stop_a_batch_of_only_broken_ones(run_dir, tmp_path, capsys):
+    for index in range(5):
+        (tmp_path / f"{index}.jpg").write_bytes(b"x")
+    assert predict.main([str(run_dir), str(tmp_path), "--batch-size", "2", "--quiet"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 6
+
+
+def test_features_run(tmp_path, capsys):
+    run = make_run(tmp_path / "run", kind="features")
+    np.savez(tmp_path / "f.npz", features=np.eye(3, dtype="float32") * 255, path=np.array(["r.jpg", "g.jpg", "b.jpg"]))
+    assert predict.main([str(run), str(tmp_path / "f.npz"), "--quiet"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["path"], row["class"]) for row in rows] == [("r.jpg", "red"), ("g.jpg", "green"), ("b.jpg", "blue")]
+    np.save(tmp_path / "wrong.npy", np.zeros((2, 4)))
+    assert cli.run(predict.main, [str(run), str(tmp_path / "wrong.npy")]) == 2
+    assert "features (n, 3)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda a, t: a.__setitem__(0, str(t / "none")), "Expected a run folder"),
+        (lambda a, t: a.__setitem__(0, str(t)), "Expected model.keras in the run folder"),
+        (lambda a, t: a.__setitem__(1, str(t / "no.jpg")), "received '.*no.jpg', which is not there"),
+        (lambda a, t: a.extend(["--top-k", "0"]), "--top-k of at least 1"),
+        (lambda a, t: a.extend(["--resume"]), "Expected --out FILE with --resume"),
+        (lambda a, t: a.extend(["--out", str(t / "no" / "p.csv")]), "existing folder for --out"),
+    ],
+)
+def test_refuses_with_one_sentence(run_dir, photos, tmp_path, capsys, change, words):
+    import re
+
+    arguments = [str(run_dir), str(photos)]
+    change(arguments, tmp_path)
+    assert cli.run(predict.main, arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and re.search(words, error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_folder_errors(tmp_path, capsys):
+    make_run(tmp_path / "seed0"), make_run(tmp_path / "seed1")
+    assert cli.run(predict.main, [str(tmp_path), str(tmp_path)]) == 2
+    assert "holds 2: seed0, seed1" in capsys.readouterr().err
+    (tmp_path / "seed0" / "model.json").write_text("{")
+    assert cli.run(predict.main, [str(tmp_path / "seed0"), str(tmp_path)]) == 2
+    assert "missing or broken" in capsys.readouterr().err
+    (tmp_path / "seed1" / "model.json").write_text('{"class_names": ["a"]}')
+    assert cli.run(predict.main, [str(tmp_path / "seed1"), str(tmp_path)]) == 2
+    assert "Expected 3 class names" in capsys.readouterr().err
+    (tmp_path / "seed1" / "model.keras").write_bytes(b"x")
+    assert cli.run(predict.main, [str(tmp_path / "seed1"), str(tmp_path)]) == 2
+    assert "can't be loaded" in capsys.readouterr().err
