@@ -2,7 +2,7 @@
 
 from isra_keras.losses.classification import complement_entropy, cross_entropy, weighted_mean
 from isra_keras.losses.distances import squared_distances
-from isra_keras.losses.entropy import entropy, masked_entropy, mean_entropy
+from isra_keras.losses.entropy import entropy, masked_entropy, mean_entropy, prediction_diversity
 from isra_keras.losses.adversarial import domain_cross_entropy
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "entropy",
     "masked_entropy",
     "mean_entropy",
+    "prediction_diversity",
     "squared_distances",
     "weighted_mean",
 ]

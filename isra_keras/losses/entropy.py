@@ -35,3 +35,17 @@ def masked_entropy(logits, threshold=1e-6):
     probabilities = ops.softmax(logits, axis=-1)
     entries = probabilities * ops.log(ops.maximum(probabilities, threshold))
     return -ops.sum(ops.where(probabilities >= threshold, entries, 0.0), axis=-1)
+
+
+def prediction_diversity(logits, epsilon=1e-5):
+    """H of the mean prediction, -sum_c m_c log(m_c + epsilon), m = mean_i softmax(logits_i): high if all classes occur.
+
+    Args:
+        logits: (n, C) float32.
+        epsilon: added inside the logarithm.
+
+    Returns:
+        float32 scalar in [0, log C].
+    """
+    mean = ops.mean(ops.softmax(logits, axis=-1), axis=0)
+    return -ops.sum(mean * ops.log(mean + epsilon))

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from isra_keras.losses import cross_entropy
+from isra_keras.losses import cross_entropy, masked_entropy
 from isra_keras.objective import Objective, Stage
 
 _BASE = {
@@ -83,7 +83,7 @@ class AFN(Objective):
             return terms
         terms["norm_target"] = self.norm_weight * norm_loss(views.target.features)
         if self.entropy_weight > 0:
-            terms["target_entropy"] = self.entropy_weight * self.entropy_loss(views.target.logits)
+            terms["target_entropy"] = self.entropy_weight * ops.mean(masked_entropy(views.target.logits, 1e-6))
         return terms
 
     def stepwise_norm_loss(self, features):
@@ -94,12 +94,6 @@ class AFN(Objective):
     def hard_norm_loss(self, features):
         """(3) of features (n, d): float32 scalar."""
         return ops.square(ops.mean(feature_norms(features)) - self.radius)
-
-    def entropy_loss(self, logits):
-        """Mean over the rows of -sum p log p over the classes with p >= 1e-6: float32 scalar."""
-        probabilities = ops.softmax(logits, axis=-1)
-        entries = probabilities * ops.log(ops.maximum(probabilities, 1e-6))
-        return -ops.mean(ops.sum(ops.where(probabilities >= 1e-6, entries, 0.0), axis=-1))
 
     def diagnostics(self, views, context):
         """Mean feature norms, which grow while the method works."""
