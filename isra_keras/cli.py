@@ -95,7 +95,8 @@ def usage():
 
 def version():
     """ "isra_keras 0.1.0", from the installed package."""
-    from importlib.metadata import PackageNotFoundError, version as installed
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
 
     try:
         return f"isra_keras {installed('isra_keras')}"

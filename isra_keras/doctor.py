@@ -1,4 +1,4 @@
-"""`python -m isra_keras.doctor`: what is installed, which devices, which datasets are found and whether they count right."""
+"""`python -m isra_keras.doctor`: what is installed, which devices, which datasets are found and complete."""
 
 import argparse
 import json
@@ -13,7 +13,17 @@ from pathlib import Path
 from isra_keras.cli import run as run_cli
 from isra_keras.errors import UserError
 
-CORE = ("keras", "tensorflow", "tensorflow-datasets", "numpy", "scipy", "scikit-learn", "matplotlib", "rich", "tensorboard")
+CORE = (
+    "keras",
+    "tensorflow",
+    "tensorflow-datasets",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "matplotlib",
+    "rich",
+    "tensorboard",
+)
 EXTRAS = {"keras-hub": "hub", "keras-tuner": "tuning", "gradio": "app", "pytest": "dev"}
 PYTHONS = ((3, 11), (3, 13))
 LOW_MEMORY, LOW_DISK = 2 * 2**30, 2 * 2**30
@@ -23,7 +33,7 @@ def build_parser():
     """The command line's options."""
     parser = argparse.ArgumentParser(
         prog="python -m isra_keras.doctor",
-        description="Looks at the installation, the devices and the datasets; exit code 1 if something needed is missing.",
+        description="Looks at installation, devices and datasets; exit code 1 if something needed is missing.",
     )
     parser.add_argument("--data-dir", metavar="DIR", help="where the datasets are")
     parser.add_argument("--dataset", action="append", metavar="NAME", help="only this dataset (may be repeated)")
@@ -57,7 +67,9 @@ def check_python():
     """The interpreter against the versions that are tested."""
     version = sys.version_info[:2]
     status = "ok" if PYTHONS[0] <= version <= PYTHONS[1] else "note" if version > PYTHONS[1] else "missing"
-    wish = "" if status == "ok" else f"; tested with {'.'.join(map(str, PYTHONS[0]))} to {'.'.join(map(str, PYTHONS[1]))}"
+    wish = (
+        "" if status == "ok" else f"; tested with {'.'.join(map(str, PYTHONS[0]))} to {'.'.join(map(str, PYTHONS[1]))}"
+    )
     return _row("python", status, f"{platform.python_version()} on {platform.system()} {platform.machine()}{wish}")
 
 
@@ -101,7 +113,11 @@ def check_devices():
     except Exception as error:  # a broken installation raises whatever it likes; that is what the doctor is for
         return [_row("devices", "missing", f"TensorFlow does not start: {_first_line(error)}")]
     if not any(row["name"].startswith("GPU") for row in rows):
-        rows.append(_row("GPU", "note", "none; ResNet-50 takes seconds a step on a CPU. With one: pip install 'isra_keras[gpu]'"))
+        rows.append(
+            _row(
+                "GPU", "note", "none; ResNet-50 takes seconds a step on a CPU. With one: pip install 'isra_keras[gpu]'"
+            )
+        )
     return rows
 
 

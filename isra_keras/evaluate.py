@@ -54,7 +54,9 @@ def read_config(folder):
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"Expected the configuration of the run in '{path}'; it is missing or broken ({error}).") from error
+        raise UserError(
+            f"Expected the configuration of the run in '{path}'; it is missing or broken ({error})."
+        ) from error
     if not isinstance(config, dict):
         raise UserError(f"Expected an object in '{path}'; received {type(config).__name__}.")
     return config
@@ -160,7 +162,6 @@ def predict_domain(network, info, domain, batch_size=64):
         UserError: if no sample is readable.
     """
     import numpy as np
-
     from isra_keras.data.pairs import evaluation_dataset
 
     columns = {"features": [], "logits": [], "indices": []}

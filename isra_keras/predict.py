@@ -90,7 +90,9 @@ def predict_rows(network, info, inputs, batch_size=32, top_k=1, threads=4, known
             results = _classify(network, [batch[index][1] for index in readable], batch_size, top_k)
             for index, (best, probabilities, entropy) in zip(readable, results):
                 top = [(names[c], float(p)) for c, p in zip(best, probabilities)]
-                rows[index].update({"class": top[0][0], "probability": top[0][1], "entropy": float(entropy), "top": top})
+                rows[index].update(
+                    {"class": top[0][0], "probability": top[0][1], "entropy": float(entropy), "top": top}
+                )
         yield rows
 
 
@@ -210,7 +212,9 @@ def _feature_rows(inputs, width, known):
             rows = loaded["features"] if hasattr(loaded, "files") else loaded
             names = loaded["path"] if hasattr(loaded, "files") and "path" in loaded.files else None
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"Expected .npy or .npz with features (n, {width}); '{given}' can't be read: {error}") from error
+            raise UserError(
+                f"Expected .npy or .npz with features (n, {width}); '{given}' can't be read: {error}"
+            ) from error
         if rows.ndim != 2 or rows.shape[1] != width:
             raise UserError(f"Expected features (n, {width}) in '{given}'; received shape {rows.shape}.")
         for index in range(len(rows)):

@@ -52,7 +52,9 @@ def run_folder(run_dir):
     if not (folder / "model.keras").is_file():
         inside = sorted(path.parent.name for path in islice(folder.glob("*/model.keras"), 20))
         if inside:
-            raise UserError(f"Expected one run; '{run_dir}' holds {len(inside)}: {', '.join(inside)}. Name one of them.")
+            raise UserError(
+                f"Expected one run; '{run_dir}' holds {len(inside)}: {', '.join(inside)}. Name one of them."
+            )
         hint = "finish it with `train --resume`" if (folder / "config.json").is_file() else "name a folder of `train`"
         raise UserError(f"Expected model.keras in the run folder '{run_dir}'; it is not there: {hint}.")
     return folder
@@ -69,5 +71,7 @@ def read_info(run_dir):
         info = json.loads(path.read_text(encoding="utf-8"))
         info["class_names"] = [str(name) for name in info["class_names"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"Expected '{path}' with the class names of the run; it is missing or broken ({error}).") from error
+        raise UserError(
+            f"Expected '{path}' with the class names of the run; it is missing or broken ({error})."
+        ) from error
     return {"image_size": None, "crop_size": None, "kind": "images", "class_weights": None} | info

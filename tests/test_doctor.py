@@ -41,7 +41,11 @@ def test_healthy(tasks, capsys):
     assert {row["name"] for row in report["packages"]} >= {"keras", "tensorflow", "tensorboard"}
     assert {row["name"] for row in report["resources"]} >= {"processors", "free disk here"}
     rows = {row["name"]: row for row in report["datasets"]}
-    assert rows["whole"]["status"] == "ok" and "a 7, b 7" in rows["whole"]["detail"] and "/d/whole" in rows["whole"]["detail"]
+    assert (
+        rows["whole"]["status"] == "ok"
+        and "a 7, b 7" in rows["whole"]["detail"]
+        and "/d/whole" in rows["whole"]["detail"]
+    )
     assert rows["absent"]["status"] == "missing" and "in 'here'" in rows["absent"]["detail"]
     assert rows["partial"]["status"] == "note"
 

@@ -65,7 +65,9 @@ def test_probability_and_entropy_are_right(run_dir, photos, capsys):
 
 
 def test_top_k_columns(run_dir, photos, capsys):
-    assert predict.main([str(run_dir), str(photos / "sub0"), str(photos / "broken.jpg"), "--top-k", "2", "--quiet"]) == 0
+    assert (
+        predict.main([str(run_dir), str(photos / "sub0"), str(photos / "broken.jpg"), "--top-k", "2", "--quiet"]) == 0
+    )
     table = list(csv.reader(io.StringIO(capsys.readouterr().out)))
     assert table[0] == ["path", "class", "probability", "entropy", "error", "class_2", "probability_2"]
     assert {len(row) for row in table} == {7} and len(table) == 1 + 5 + 1

@@ -89,7 +89,9 @@ def plot_curves(history, path):
             _panel(axis, *panel, limits)
         for axis in axes.flat[len(panels) :]:
             axis.set_visible(False)
-        made.suptitle("blue: training (line: moving mean) · green: evaluation on the target · red: uses target labels", fontsize=9)
+        made.suptitle(
+            "blue: training (line: moving mean) · green: evaluation on the target · red: uses target labels", fontsize=9
+        )
         made.supxlabel("step", fontsize=9)
         style.save(made, path)
     return True

@@ -181,7 +181,12 @@ def _class_section(rows, class_names, predictions, probabilities):
                 mean = entropy[predictions == index].mean()
                 lines.append(f"| {_cell(class_names[index])} | {counts[index]} | {mean:.3f} |")
         return "\n".join(lines)
-    lines = ["## Classes", "", "| class | samples | accuracy | predicted | most often taken for |", "|---|---:|---:|---:|---|"]
+    lines = [
+        "## Classes",
+        "",
+        "| class | samples | accuracy | predicted | most often taken for |",
+        "|---|---:|---:|---:|---|",
+    ]
     for row in rows:
         if row.count or row.predicted:
             share = f"{100 * row.accuracy:.1f} %" if row.count else "not in the target"

@@ -5,7 +5,8 @@ import importlib
 import keras
 from keras import layers
 
-from isra_keras.backbones import hub, weights as weight_files
+from isra_keras.backbones import hub
+from isra_keras.backbones import weights as weight_files
 from isra_keras.backbones.batch_norm import TorchBatchNormalization
 from isra_keras.backbones.l2_dropout import L2PreservingDropout
 from isra_keras.backbones.part import NetworkPart

@@ -63,7 +63,9 @@ def test_failed_download_names_three_ways_out(monkeypatch):
         raise Exception("URL fetch failure on https://example.org: None -- name not known")
 
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", offline)
-    with pytest.raises(UserError, match=r"(?s)URL fetch failure.*\(1\) pass --weights FILE.*\(2\).*none.*\(3\).*hub:hf://"):
+    with pytest.raises(
+        UserError, match=r"(?s)URL fetch failure.*\(1\) pass --weights FILE.*\(2\).*none.*\(3\).*hub:hf://"
+    ):
         build_network("mobilenet_v2", 3, image_shape=(64, 64, 3))
     with pytest.raises(UserError, match=r"torchvision.*\(1\)"):
         build_network("resnet50_torch", 3, image_shape=(64, 64, 3))
@@ -81,7 +83,9 @@ def test_mobilenet_weights_fit_other_sizes():
     network = build_network("mobilenet_v2", 3, image_shape=(96, 96, 3), weights=MOBILENET)
     assert not np.array_equal(backbone_weights(network)[0], backbone_weights(fresh)[0])
     grey = np.full((1, 96, 96, 3), 127.5, "float32")
-    reference = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(224, 224, 3), pooling="avg")
+    reference = keras.applications.MobileNetV2(
+        weights=None, include_top=False, input_shape=(224, 224, 3), pooling="avg"
+    )
     reference.load_weights(MOBILENET)
     direct = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(96, 96, 3), pooling="avg")
     direct.set_weights(reference.get_weights())

@@ -78,6 +78,7 @@ def domains(rows=3000):
 
 def test_dev_estimates_the_target_error():
     source, target = domains()
+
     # The truth is "positive"; the model's border is at 0.5, so it errs where 0 < f < 0.5.
     def logits(f):
         return np.concatenate([np.zeros_like(f), f - 0.5], axis=1)
@@ -127,5 +128,7 @@ def test_speed_and_determinism(name):
     source = (features + 0.2, logits, rng.integers(0, 65, 4000))
     start = time.process_time()
     first = SCORES[name][0](features, logits, *source)
-    assert time.process_time() - start < 4.0  # 0.1 to 0.8 s; CPU seconds, as a loaded machine stretches the wall clock's
+    assert (
+        time.process_time() - start < 4.0
+    )  # 0.1 to 0.8 s; CPU seconds, as a loaded machine stretches the wall clock's
     assert first == SCORES[name][0](features, logits, *source)

@@ -1,0 +1,46 @@
+"""keras-hub presets: normalisation of the preset, parts, saving. Runs where keras-hub is installed."""
+
+import keras
+import numpy as np
+import pytest
+
+from isra_keras.backbones import build_network
+from isra_keras.errors import UserError
+
+keras_hub = pytest.importorskip("keras_hub")
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
+    """A saved ResNet of two stages with its image converter."""
+    folder = str(tmp_path_factory.mktemp("preset"))
+    backbone = keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 128],
+        stackwise_num_blocks=[1, 1],
+        stackwise_num_strides=[1, 2],
+        block_type="bottleneck_block",
+        image_shape=(None, None, 3),
+    )
+    backbone.save_to_preset(folder)
+    keras_hub.layers.ResNetImageConverter(scale=[0.01, 0.02, 0.03], offset=[-1.0, -2.0, -3.0]).save_to_preset(folder)
+    return folder, backbone
+
+
+def test_preset_becomes_a_network(preset, tmp_path):
+    folder, backbone = preset
+    images = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
+    network = build_network(f"hub:{folder}", 3, image_shape=(64, 64, 3))
+    normalised = images * np.array([0.01, 0.02, 0.03]) + np.array([-1.0, -2.0, -3.0])
+    expected = np.asarray(backbone(normalised)).mean(axis=(1, 2))
+    assert np.allclose(network(images)["pooled"], expected, rtol=1e-4, atol=1e-4)
+    assert all("/backbone/" in v.path for v in network.get_layer("backbone").weights)
+    network.save(tmp_path / "n.keras")
+    loaded = keras.models.load_model(tmp_path / "n.keras")
+    assert np.array_equal(loaded(images)["logits"], network(images)["logits"])
+
+
+def test_unknown_preset():
+    with pytest.raises(UserError, match="'no_such_preset' can't be loaded"):
+        build_network("hub:no_such_preset", 3, image_shape=(64, 64, 3))
