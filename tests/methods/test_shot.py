@@ -116,6 +116,15 @@ def test_threshold_that_no_class_passes_counts_as_zero():
     np.testing.assert_array_equal(centroid_labels(features, logits, 1000), centroid_labels(features, logits, 0))
 
 
+def test_classes_are_counted_anew_in_every_round():
+    """The fix of June 2022: class 2 passes by argmax, is left with `threshold` rows by round one, and is dropped."""
+    rng = np.random.default_rng(2)
+    features, logits = rng.normal(size=(30, 4)), rng.normal(size=(30, 5))
+    assert np.bincount(logits.argmax(1))[2] == 6
+    assert np.bincount(centroid_labels(features, logits, 4, rounds=1))[2] == 4
+    assert 2 not in centroid_labels(features, logits, 4)
+
+
 def test_rare_classes_are_never_chosen():
     features = np.concatenate([np.tile([[1.0, 0.0]], (20, 1)), [[0.0, 1.0]]])
     logits = np.zeros((21, 3))
