@@ -15,7 +15,7 @@ from isra_keras.errors import UserError
 from isra_keras.initializers import GlorotNormal, TorchUniform
 
 BACKBONES = ("resnet50", "resnet50_torch", "mobilenet_v2", "small_cnn", "features")
-BOTTLENECKS = ("linear", "bn", "bn_relu", "afn", "none")
+BOTTLENECKS = ("linear", "bn", "bn_relu", "afn", "a2kt", "none")
 CLASSIFIERS = ("dense", "weight_norm")
 
 
@@ -47,7 +47,8 @@ def build_network(
         weights: "imagenet", "none", or a file (.weights.h5, .h5, .keras) of the backbone. Backbones without
             downloadable weights ("small_cnn", "features") start fresh under "imagenet" too.
         bottleneck: "linear" (Dense; ISRA, BA3US, CDAN, PADA), "bn" (Dense, BN; SHOT), "bn_relu" (Dense, BN, ReLU;
-            IWAN), "afn" (Dense, BN, ReLU, L2-preserving dropout; AFN, which takes feature_dim 1000), "none".
+            IWAN), "afn" (Dense, BN, ReLU, L2-preserving dropout; AFN, which takes feature_dim 1000),
+            "a2kt" (Dense 1024, BN, LeakyReLU 0.2, Dense; A2KT, which takes feature_dim 512), "none".
         classifier: "dense" or "weight_norm" (SHOT).
         seed: of all fresh weights.
         torch_statistics: running variance of the bottleneck's BN as in PyTorch.
@@ -144,10 +145,11 @@ def _bottleneck(kind, pooled_dim, feature_dim, initializer, torch_statistics, dr
     kernel, bias = _initializers(initializer, pooled_dim, seed)
     with keras.name_scope("bottleneck"):
         inputs = keras.Input((pooled_dim,), dtype="float32", name="pooled")
+        outputs = _hidden(inputs, torch_statistics, seed + 4) if kind == "a2kt" else inputs
         outputs = layers.Dense(
             feature_dim, kernel_initializer=kernel, bias_initializer=bias, dtype="float32", name="dense"
-        )(inputs)
-        if kind != "linear":
+        )(outputs)
+        if kind in ("bn", "bn_relu", "afn"):
             gamma = keras.initializers.RandomNormal(1.0, 0.01, seed=seed + 2) if kind == "afn" else "ones"
             outputs = TorchBatchNormalization(
                 torch_statistics, gamma_initializer=gamma, dtype="float32", name="bn"
@@ -157,6 +159,14 @@ def _bottleneck(kind, pooled_dim, feature_dim, initializer, torch_statistics, dr
         if kind == "afn":
             outputs = L2PreservingDropout(dropout, seed=seed + 3, dtype="float32", name="dropout")(outputs)
         return NetworkPart(inputs, outputs, name="bottleneck")
+
+
+def _hidden(inputs, torch_statistics, seed, units=1024):
+    """Hidden layer of A2KT's generator: Dense, BN, LeakyReLU."""
+    kernel = GlorotNormal(seed=seed)
+    outputs = layers.Dense(units, kernel_initializer=kernel, dtype="float32", name="hidden")(inputs)
+    outputs = TorchBatchNormalization(torch_statistics, dtype="float32", name="bn")(outputs)
+    return layers.LeakyReLU(0.2, dtype="float32", name="leaky_relu")(outputs)
 
 
 def _classifier(kind, feature_dim, num_classes, initializer, seed):

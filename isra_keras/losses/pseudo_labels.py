@@ -1,4 +1,4 @@
-"""Pseudo-labels of a whole target set from the nearest class centroid (SHOT)."""
+"""Pseudo-labels of a whole target set: nearest class centroid (SHOT), agreement of two classifiers (A2KT)."""
 
 import numpy as np
 
@@ -39,6 +39,27 @@ def centroid_labels(features, logits, threshold=0, distance="cosine", rounds=2):
         labels = kept[_distances(features, centroids[kept], distance).argmin(axis=1)]
         weights = np.eye(classes)[labels]
     return labels.astype("int32")
+
+
+def agreeing_labels(first, second, threshold, share=1.0):
+    """Pseudo-label of each row that two classifiers agree on with enough confidence, -1 for the others (A2KT).
+
+    Args:
+        first, second: (N, C) NumPy probabilities of the two classifiers.
+        threshold: least mean probability of the label.
+        share: at most this share of the rows that a class is predicted for is kept, the most confident ones.
+
+    Returns:
+        (N,) int32.
+    """
+    average = 0.5 * (first + second)
+    labels, confidence = average.argmax(axis=1), average.max(axis=1)
+    order = np.lexsort((-confidence, labels))  # by class, the most confident first
+    rank = np.empty(len(labels), "int64")
+    rank[order] = np.arange(len(labels)) - np.searchsorted(labels[order], labels[order])
+    allowed = rank < np.ceil(share * np.bincount(labels, minlength=first.shape[1]))[labels]
+    agree = first.argmax(axis=1) == second.argmax(axis=1)
+    return np.where(agree & (confidence >= threshold) & allowed, labels, -1).astype("int32")
 
 
 def _distances(features, centroids, distance):

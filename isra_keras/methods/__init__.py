@@ -16,6 +16,7 @@ METHODS = {
     "shot": "shot:SHOT",
     "etn": "etn:ETN",
     "mwpda": "mwpda:MWPDA",
+    "a2kt": "a2kt:A2KT",
 }
 
 

@@ -122,7 +122,7 @@ def test_names():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"bottleneck": "wide"}, "linear, bn, bn_relu, afn, none.*received 'wide'"),
+        ({"bottleneck": "wide"}, "linear, bn, bn_relu, afn, a2kt, none.*received 'wide'"),
         ({"classifier": "cosine"}, "dense, weight_norm.*received 'cosine'"),
         ({"image_shape": (32, 32, 1)}, r"height, width, 3.*\(32, 32, 1\)"),
         ({"backbone": "resnet50", "image_shape": (16, 16, 3)}, "at least 32 x 32"),
