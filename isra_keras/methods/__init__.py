@@ -17,6 +17,7 @@ METHODS = {
     "etn": "etn:ETN",
     "mwpda": "mwpda:MWPDA",
     "a2kt": "a2kt:A2KT",
+    "slm": "slm:SLM",
 }
 
 
