@@ -40,7 +40,7 @@ class DRCN(Objective):
         (1) g_s = f_s + R(f_s), R = Dense, ReLU, Dense (starts at zero); g_t = f_t; one classifier for both.
         (2) gamma_c = mean over the target of softmax_c, divided by its largest entry; all ones at first.
         (3) L_s = mean_i CE(g_s,i), or sum_i gamma_{y_i} CE_i / sum_i gamma_{y_i}.
-        (4) L_w = sum_c gamma_c ||mean of g_s in c - mean of g_t weighted by p_c||^2, or its Gaussian-kernel form.
+        (4) L_w = sum_c gamma_c ||mean of g_s in c - mean of g_t weighted by p_c||^2 under a Gaussian kernel, or plain.
         (5) L_e = mean target entropy;  L = L_s + alpha(t) L_w + beta L_e, alpha(t) = alpha tanh(5 t).
 
     Prediction leaves the block out: the target never passes it.
@@ -48,7 +48,7 @@ class DRCN(Objective):
     Args:
         alignment_weight: alpha, reached at the end of the ramp.
         entropy_weight: beta.
-        kernel: "linear" or "gaussian", the distance of (4).
+        kernel: "gaussian" or "linear"; unbounded, the latter wants an `alignment_weight` near 0.01 or diverges to NaN.
         weighted_classification: weights the classification loss by gamma.
         residual_width: hidden units of the block.
 
@@ -65,7 +65,7 @@ class DRCN(Objective):
         "imagenet_caltech": _BASE | {"iterations": 40000, "eval_interval": 4000},
     }
 
-    def __init__(self, alignment_weight=1.0, entropy_weight=0.1, kernel="linear", weighted_classification=False,
+    def __init__(self, alignment_weight=1.0, entropy_weight=0.1, kernel="gaussian", weighted_classification=False,
                  residual_width=256, **kwargs):  # fmt: skip
         super().__init__(**kwargs)
         if kernel not in ("linear", "gaussian"):
