@@ -1,0 +1,39 @@
+# make demo   sets up .venv and trains the embedded default into runs/demo (again: resumes, or shows what came out)
+# make test   the same set-up with the test tools, then the whole suite
+# make lint   ruff
+PYTHON ?= python3
+VENV ?= .venv
+DEMO_OUT ?= runs/demo
+DEMO_FLAGS ?=
+TEST_FLAGS ?= -n 2
+BIN := $(VENV)/bin
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test lint clean
+.DEFAULT_GOAL := demo
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else \
+	  "Expected Python 3.11 to 3.13; received %d.%d. Name another: make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.tests: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,app,tuning]'
+	@touch $@
+
+demo: $(VENV)/.core
+	$(BIN)/python -m isra_keras.train --out $(DEMO_OUT) --resume $(DEMO_FLAGS)
+
+test: $(VENV)/.tests
+	$(BIN)/python -m pytest $(TEST_FLAGS)
+
+lint: $(VENV)/.tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --diff . || true
+
+clean:
+	rm -rf $(VENV) build *.egg-info
