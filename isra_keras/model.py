@@ -61,6 +61,7 @@ class AdaptationModel(keras.Model):
 
     def _build_state(self):
         """Creates the objectives' parts, the counters and the class weights: everything that resume restores."""
+        self.method.attach(self.network)
         self.method.build_parts(self.feature_dim, self.num_classes, self.pooled_dim, self.sizes)
         if self.semantic is not None:
             width = self.method.semantic_dim(self.feature_dim, self.pooled_dim)

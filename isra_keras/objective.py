@@ -141,6 +141,13 @@ class Objective(keras.layers.Layer):
         kwargs["dtype"] = "float32"  # losses are float32 under every precision policy
         super().__init__(**kwargs)
 
+    def attach(self, network) -> None:
+        """Called once, before `build_parts`, with the network that will be trained.
+
+        For methods that hold a network of their own, such as a frozen copy: it has to exist from the start, so that
+        saving and resuming know its weights. The network itself must not become an attribute.
+        """
+
     def build_parts(self, feature_dim: int, num_classes: int, pooled_dim: int, sizes: dict) -> None:
         """Creates the objective's own layers and state, all of them built.
 
