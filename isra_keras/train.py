@@ -1,0 +1,333 @@
+"""`python -m isra_keras.train`: a dataset or two folders of images become a run folder. Alone: the embedded default."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from isra_keras.cli import run as run_cli
+from isra_keras.errors import UserError
+
+EXPLAINED = {
+    "selected": "chosen without target labels; this is model.keras",
+    "last": "the last evaluation, no choice at all",
+    "oracle": "chosen BY target labels: an upper bound, not a result",
+}
+
+
+def build_parser():
+    """The command line's options; None stands for "what the recipe says"."""
+    parser = argparse.ArgumentParser(
+        prog="python -m isra_keras.train",
+        description="Trains on a labelled source and an unlabelled target whose classes are some of the source's. "
+        "Values that are not given come from the recipe of the dataset and method. Without options: printed "
+        "characters to handwritten digits, BA3US with ISRA, on data made on the spot.",
+    )
+    _data_options(parser.add_argument_group("data"))
+    _method_options(parser.add_argument_group("method"))
+    _network_options(parser.add_argument_group("network"))
+    _training_options(parser.add_argument_group("training"))
+    _run_options(parser.add_argument_group("run"))
+    return parser
+
+
+def _data_options(add):
+    add.add_argument("--dataset", metavar="NAME", help="glyphs (default), office_home, office31, imagenet_caltech, "
+                     "office_caltech10, office_caltech10_features, pacs_features")  # fmt: skip
+    add.add_argument("--source", metavar="DOMAIN", help="e.g. Art or Ar")
+    add.add_argument("--target", metavar="DOMAIN", help="e.g. Clipart or Cl")
+    add.add_argument("--task", metavar="S-T", help="both at once, e.g. Ar-Cl")
+    add.add_argument("--source-dir", metavar="DIR", help="your own source: one folder of images for each class")
+    add.add_argument("--target-dir", metavar="DIR", help="your own target: images, or folders by class (for evaluation)")
+    add.add_argument("--data-dir", metavar="DIR", help="where the dataset lies")
+    add.add_argument("--allow-incomplete", action="store_true", default=None, help="train although images are missing")
+    add.add_argument("--on-bad-image", choices=("skip", "error"), help="unreadable images (default skip)")
+
+
+def _method_options(add):
+    add.add_argument("--method", metavar="NAME", help="ba3us (default), source_only, and others: a wrong name lists them")
+    add.add_argument("--option", metavar="NAME=VALUE", action="append", default=[], help="of the method; repeatable")
+    add.add_argument("--semantic", action=argparse.BooleanOptionalAction, default=None,
+                     help="with ISRA on top of the method (default)")  # fmt: skip
+    add.add_argument("--variant", metavar="NAME", help="ISRA by the paper's equations or as the authors' code computes: "
+                     "paper, reference")  # fmt: skip
+    add.add_argument("--num-topics", type=int, metavar="J")
+    add.add_argument("--class2vec-weight", type=float, metavar="LAMBDA")
+    add.add_argument("--alignment-weight", type=float, metavar="ETA")
+    add.add_argument("--receptor-l1", type=float, metavar="L1")
+    add.add_argument("--recipe", metavar="WHOSE", help="hyperparameters of the authors' code (default) or of the paper's "
+                     "text: code, paper")  # fmt: skip
+    add.add_argument("--reference-quirks", action="store_true", default=None, help="repeat the code's oddities")
+
+
+def _network_options(add):
+    add.add_argument("--backbone", metavar="NAME", help="resnet50, mobilenet_v2, small_cnn, features, hub:<preset>")
+    add.add_argument("--weights", metavar="imagenet|none|FILE")
+    add.add_argument("--feature-dim", type=int, metavar="D", help="width of the bottleneck")
+    add.add_argument("--precision", metavar="POLICY", help="float32 (default), mixed_float16, mixed_bfloat16")
+
+
+def _training_options(add):
+    add.add_argument("--iterations", type=int, metavar="N")
+    add.add_argument("--eval-interval", type=int, metavar="N", help="iterations between evaluations")
+    add.add_argument("--batch-size", type=int, metavar="N")
+    add.add_argument("--learning-rate", type=float, metavar="LR")
+    add.add_argument("--image-size", type=int, metavar="PX")
+    add.add_argument("--crop-size", type=int, metavar="PX")
+    add.add_argument("--augment", action=argparse.BooleanOptionalAction, default=None, help="random crops and flips")
+    add.add_argument("--jit-compile", action=argparse.BooleanOptionalAction, default=None, help="XLA; slow on a CPU")
+    add.add_argument("--deterministic", action=argparse.BooleanOptionalAction, default=None,
+                     help="repeat bit by bit (default)")  # fmt: skip
+    add.add_argument("--select", metavar="SCORE", help="label-free score that picks the model (default mean_entropy)")
+
+
+def _run_options(add):
+    add.add_argument("--seed", type=int, metavar="N")
+    add.add_argument("--seeds", type=int, metavar="K", help="K runs, OUT/seed0 to OUT/seed<K-1>, and their mean ± std")
+    add.add_argument("--out", metavar="DIR", help="run folder (default runs/<task>-<method>, numbered)")
+    add.add_argument("--resume", action="store_true", help="go on with the run in --out; starts it if there is none")
+    add.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
+    add.add_argument("--quiet", action="store_true", help="no progress")
+
+
+RUN_ONLY = ("task", "option", "seeds", "out", "resume", "dry_run", "quiet")
+
+
+def main(argv=None):
+    """Runs the command.
+
+    Args:
+        argv: list of str, or None for the process's.
+
+    Returns:
+        int: 0, or 128 + the signal that stopped it.
+
+    Raises:
+        UserError: what the user can mend.
+    """
+    args = build_parser().parse_args(argv)
+    given = given_values(args)
+    if args.seeds is not None and args.seeds < 1:
+        raise UserError(f"Expected --seeds of at least 1; received {args.seeds}.")
+    if args.seeds is not None and args.seed is not None:
+        raise UserError("Expected --seed or --seeds; received both.")
+    if args.resume and not args.out:
+        raise UserError("Expected --out with --resume: the folder of the run to go on with.")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if args.seeds is None:
+        config = configuration(given, args.out, args.resume)
+        folders = {Path(args.out) if args.out else free_folder(config): config}
+    else:
+        config = configuration(given | {"seed": 0}, None, False)
+        base = Path(args.out) if args.out else free_folder(config)
+        folders = {base / f"seed{seed}": configuration(given | {"seed": seed}, base / f"seed{seed}", args.resume)
+                   for seed in range(args.seeds)}  # fmt: skip
+    show_configuration(config, args.quiet)
+    if args.dry_run:
+        return 0
+    return _train(folders, args)
+
+
+def _train(folders, args):
+    """All runs of the command, one after the other."""
+    from isra_keras.training.prepare import check_folder
+
+    for out, config in folders.items():  # before TensorFlow is loaded
+        check_folder(out, config, args.resume)
+    import keras
+
+    from isra_keras.training.interrupt import Interrupted
+    from isra_keras.training.runner import run
+
+    results = []
+    for number, (out, config) in enumerate(folders.items()):
+        if number:
+            keras.backend.clear_session()
+        try:
+            results.append(run(config, out, args.resume, quiet=args.quiet))
+        except Interrupted as stopped:
+            print(f"\nstopped at step {stopped.step} of {config.iterations}; the state is saved. Go on with:\n  "
+                  f"{resume_command(args, list(folders)[0])}", file=sys.stderr)  # fmt: skip
+            return 128 + stopped.signal
+    show_result(results[0], folders) if len(results) == 1 else show_seeds(results, list(folders)[0].parent)
+    return 0
+
+
+def given_values(args):
+    """{name: value} of what the user gave, as `resolve` takes it.
+
+    Raises:
+        UserError: --task and --source together, an --option without "=".
+    """
+    values = {name: value for name, value in vars(args).items() if name not in RUN_ONLY and value is not None}
+    if args.task:
+        if args.source or args.target:
+            raise UserError("Expected --task or --source and --target; received both.")
+        source, separator, target = args.task.partition("-")
+        if not separator or not source or not target:
+            raise UserError(f"Expected --task as SOURCE-TARGET, e.g. Ar-Cl; received '{args.task}'.")
+        values |= {"source": source, "target": target}
+    if args.option:
+        values["method_options"] = dict(_option(text) for text in args.option)
+    if (args.source_dir or args.target_dir) and (args.dataset or args.task or args.source or args.target):
+        raise UserError("Expected --dataset, or --source-dir and --target-dir; received both.")
+    return values
+
+
+def _option(text):
+    """("mu", 4) of "mu=4"; a value that is no JSON is a text."""
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise UserError(f"Expected --option as NAME=VALUE; received '{text}'.")
+    try:
+        return name.strip().replace("-", "_"), json.loads(value)
+    except ValueError:
+        return name.strip().replace("-", "_"), {"None": None, "True": True, "False": False}.get(value, value)
+
+
+def configuration(given, out, resume):
+    """The resolved configuration; on `resume` that of the run, over which given values must not differ."""
+    from isra_keras.training.config import TrainConfig
+    from isra_keras.training.recipes import resolve
+
+    path = Path(out or ".") / "config.json"
+    if not (resume and path.is_file()):
+        return resolve(**canonical(given))
+    saved = TrainConfig.load(path)
+    for name, value in canonical(given).items():
+        if isinstance(value, dict):
+            value = getattr(saved, name) | value
+        setattr(saved, name, value)
+    return saved.validate()
+
+
+def canonical(given):
+    """The same values with the domains' full names ("Ar" -> "Art")."""
+    if "source" not in given and "target" not in given or given.get("source_dir"):
+        return given
+    from isra_keras.data.tasks import resolve_domain
+    from isra_keras.training.config import TrainConfig
+
+    dataset = given.get("dataset", TrainConfig.dataset)
+    return given | {side: resolve_domain(dataset, given[side]) for side in ("source", "target") if side in given}
+
+
+def free_folder(config):
+    """runs/<task>-<method>, with a number if that is taken."""
+    name = f"{config.dataset or 'folders'}-{config.task_name}-{config.method}{'-isra' if config.semantic else ''}"
+    path, number = Path("runs") / name.replace("/", "_"), 1
+    while path.exists():
+        number += 1
+        path = Path("runs") / f"{name.replace('/', '_')}-{number}"
+    return path
+
+
+def resume_command(args, out):
+    """What to type to go on."""
+    folder = out if args.seeds is None else out.parent
+    seeds = f" --seeds {args.seeds}" if args.seeds is not None else ""
+    return f"python -m isra_keras.train --out {folder}{seeds} --resume"
+
+
+def show_configuration(config, quiet=False):
+    """The resolved configuration as a table."""
+    if quiet:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{config.dataset or 'folders'}: {config.task_name}", show_header=False, box=None)
+    hidden = {"format_version", "keep_checkpoints"} | (set() if config.semantic else SEMANTIC_ONLY)
+    for name, value in vars(config).items():
+        if name not in hidden and value is not None and value != {}:
+            table.add_row(name, _text(value))
+    Console().print(table)
+
+
+SEMANTIC_ONLY = {"variant", "num_topics", "class2vec_weight", "alignment_weight", "receptor_l1", "receptor_width",
+                 "normalisation"}  # fmt: skip
+
+
+def _text(value):
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(part)}" for name, part in value.items() if part is not None)
+    if isinstance(value, list):
+        return "/".join(f"{part:g}" for part in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def show_result(result, folders):
+    """The three choices, the classes judged shared, where things are and what to type next."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console, out = Console(), Path(result.out)
+    labelled = result.oracle is not None
+    table = Table(title=f"target: {result.samples:,} samples")
+    table.add_column("choice")
+    table.add_column("step", justify="right")
+    if labelled:
+        table.add_column("accuracy", justify="right")
+    table.add_column(result.select.replace("_", " ") if result.select != "last" else "mean entropy", justify="right")
+    table.add_column("what it is")
+    for name, choice in (("selected", result.selected), ("last", result.last), ("oracle", result.oracle)):
+        if choice is None:
+            continue
+        score = next(iter(choice.scores.values()))
+        accuracy = [f"{100 * choice.accuracy:.2f} %"] if labelled else []
+        table.add_row(name, str(choice.step), *accuracy, f"{score:.4f}", EXPLAINED[name])
+    console.print(table)
+    if not labelled:
+        console.print("The target has no labels: accuracy is unknown, the choice is label-free.")
+    names, total = result.shared_classes, len(result.class_weights)
+    console.print(f"Judged shared: {len(names)} of {total} classes: {', '.join(names)}", highlight=False)
+    speed = f"{result.steps_per_second:.1f} it/s, {100 * result.data_wait_share:.0f} % of it waiting for data"
+    console.print(f"{result.seconds:.0f} s ({speed})", highlight=False)
+    print(f"model {out}/model.keras · report {out}/report/report.md · curves: tensorboard --logdir {out}/tensorboard")
+    print(f"next:\n  python -m isra_keras.evaluate {out}\n  python -m isra_keras.predict {out} IMAGES_OR_FOLDER")
+
+
+def show_seeds(results, base):
+    """Mean ± std over seeds, printed and written to summary.json."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from isra_keras.training.checkpoint import write_text
+
+    summary = summarise(results)
+    write_text(base / "summary.json", json.dumps(summary, indent=2) + "\n")
+    table = Table(title=f"target accuracy over {len(results)} seeds")
+    for column in ("choice", "mean ± std", *(f"seed {result.seed}" for result in results), "what it is"):
+        table.add_column(column, justify="left" if column in ("choice", "what it is") else "right")
+    for name, row in summary["accuracy"].items():
+        values = [f"{100 * value:.2f}" for value in row["values"]]
+        table.add_row(name, f"{100 * row['mean']:.2f} ± {100 * row['std']:.2f}", *values, EXPLAINED[name])
+    console = Console()
+    if summary["accuracy"]:
+        console.print(table)
+    else:
+        console.print("The target has no labels: accuracy is unknown. Label-free scores are in summary.json.")
+    print(f"runs in {base}/seed* · {base}/summary.json")
+
+
+def summarise(results):
+    """{"seeds", "accuracy": {choice: {"mean", "std", "values"}}, "scores": the same of the selected models}.
+
+    std is that of a sample (n - 1), 0 for one seed.
+    """
+    import statistics
+
+    def row(values):
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        return {"mean": statistics.fmean(values), "std": spread, "values": values}
+
+    accuracy = {name: row([getattr(result, name).accuracy for result in results])
+                for name in EXPLAINED if all(result.oracle for result in results)}  # fmt: skip
+    scores = {name: row([result.selected.scores[name] for result in results]) for name in results[0].selected.scores}
+    return {"seeds": [result.seed for result in results], "select": results[0].select, "accuracy": accuracy,
+            "scores": scores}  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(main))

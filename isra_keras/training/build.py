@@ -1,0 +1,147 @@
+"""From a configuration to a compiled `AdaptationModel`."""
+
+import inspect
+
+import keras
+
+from isra_keras.backbones import build_network
+from isra_keras.errors import UserError
+from isra_keras.methods import get_method
+from isra_keras.model import AdaptationModel
+from isra_keras.semantic import SemanticAlignment
+from isra_keras.training.optimizer import PartwiseSGD
+from isra_keras.training.part_momentum import PartMomentumSGD
+from isra_keras.training.schedules import InverseDecay
+
+
+def build_model(config, task):
+    """Network, method, plug-in and optimiser of a run, compiled for the method's first stage.
+
+    Args:
+        config: `TrainConfig`.
+        task: `Task`, for the number of classes, the shape of a sample and the sizes of both domains.
+
+    Returns:
+        `AdaptationModel`.
+
+    Raises:
+        UserError: weights that can't be had, a method option that does not exist, a backbone that the data don't fit.
+    """
+    method = build_method(config)
+    network = build_network(
+        config.backbone, len(task.class_names), config.feature_dim, sample_shape(config, task), config.weights,
+        seed=config.seed, **(dict(method.network_options) | config.network_options),
+    )  # fmt: skip
+    model = AdaptationModel(
+        network, method, build_semantic(config), max_iterations=config.iterations,
+        eval_interval=config.eval_interval, seed=config.seed,
+        sizes={"source": len(task.source), "target": len(task.target)},
+    )  # fmt: skip
+    steps = stage_lengths(config.iterations, method.stages())[0]
+    model.compile(make_optimizer(config, steps), jit_compile=config.jit_compile)
+    return model
+
+
+def build_method(config):
+    """The method's object.
+
+    Raises:
+        UserError: an option that it does not have, or a value that it refuses.
+    """
+    cls = get_method(config.method)
+    valid = _arguments(cls)
+    unknown = sorted(set(config.method_options) - set(valid))
+    if unknown:
+        raise UserError(f"Expected --option of {config.method} to be one of {', '.join(valid)}; received {unknown[0]!r}.")
+    options = dict(config.method_options)
+    if "reference_quirks" in valid:
+        options.setdefault("reference_quirks", config.reference_quirks)
+    if "seed" in valid:
+        options.setdefault("seed", config.seed)
+    try:
+        return cls(**options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"Expected options that {config.method} takes; received {config.method_options}: {error}") from error
+
+
+def build_semantic(config):
+    """`SemanticAlignment`, or None."""
+    if not config.semantic:
+        return None
+    return SemanticAlignment(
+        config.num_topics, config.class2vec_weight, config.alignment_weight, config.receptor_l1, config.receptor_width,
+        variant=config.variant, normalisation=config.normalisation, reference_quirks=config.reference_quirks,
+    )  # fmt: skip
+
+
+def make_optimizer(config, steps):
+    """The optimiser of a stage.
+
+    Args:
+        config: `TrainConfig`.
+        steps: of the stage.
+    """
+    rate = make_schedule(config, steps)
+    if config.optimizer == "adam":
+        decay = config.weight_decay or None
+        return keras.optimizers.Adam(rate, weight_decay=decay)
+    options = {
+        "momentum": config.momentum,
+        "nesterov": config.nesterov,
+        "weight_decay": config.weight_decay,
+        "multipliers": config.multipliers,
+    }
+    if config.part_momentum:
+        return PartMomentumSGD(rate, part_momentum=config.part_momentum, **options)
+    return PartwiseSGD(rate, **options)
+
+
+def make_schedule(config, steps):
+    """Learning rate (float) or schedule of a stage of so many steps."""
+    values = {"name": "inverse"} | config.schedule
+    name = values.pop("name")
+    if name == "constant":
+        return config.learning_rate
+    if name == "cosine":
+        return keras.optimizers.schedules.CosineDecay(config.learning_rate, max(steps, 1))
+    if "period" in values and values["period"] is None:
+        values["period"] = float(max(steps, 1))
+    return InverseDecay(config.learning_rate, **values)
+
+
+def stage_lengths(iterations, stages):
+    """Steps of each stage; they add up to `iterations`, each stage has at least one.
+
+    Raises:
+        UserError: fewer steps than stages.
+    """
+    if iterations < len(stages):
+        raise UserError(f"Expected --iterations of at least {len(stages)}, the method's stages; received {iterations}.")
+    lengths = [max(round(iterations * stage.share), 1) for stage in stages]
+    lengths[-1] = max(iterations - sum(lengths[:-1]), 1)
+    while sum(lengths) > iterations:
+        lengths[lengths.index(max(lengths))] -= 1
+    return lengths
+
+
+def sample_shape(config, task):
+    """(height, width, 3) or (p,) of what the network receives.
+
+    Raises:
+        UserError: features for a backbone of images, or the reverse.
+    """
+    if (task.kind == "features") != (config.backbone == "features"):
+        wish = "features" if task.kind == "features" else "one for images"
+        raise UserError(f"Expected --backbone {wish} for the {task.kind} of '{task.name}'; received '{config.backbone}'.")
+    if task.kind == "features":
+        return (int(task.source.arrays.shape[1]),)
+    size = config.crop_size or config.image_size or task.image_size
+    if size is None:
+        raise UserError("Expected --image-size and --crop-size for images of any size; received none.")
+    return (int(size), int(size), 3)
+
+
+def _arguments(cls):
+    """Names of a constructor's own arguments."""
+    return [name for name, item in inspect.signature(cls.__init__).parameters.items()
+            if name != "self" and item.kind == item.POSITIONAL_OR_KEYWORD]  # fmt: skip

@@ -1,0 +1,97 @@
+"""Hooks: `RunCallback` for the runner, `TargetEvaluation` for a plain `model.fit`."""
+
+import keras
+import numpy as np
+
+from isra_keras.selection import SCORES, score_all
+from isra_keras.selection.oracle import oracle_accuracy
+
+
+class RunCallback:
+    """What `isra_keras.run` calls; override what you need."""
+
+    def on_step(self, step, logs):
+        """After a training step. `logs`: {name: float32 scalar tensor}; `step`: steps done."""
+
+    def on_evaluation(self, entry, model):
+        """After an evaluation. `entry`: the line of metrics.jsonl; raise to end the run."""
+
+    def on_end(self, result):
+        """With the `RunResult`."""
+
+
+class Callbacks(RunCallback):
+    """Several as one."""
+
+    def __init__(self, callbacks=()):
+        self.callbacks = list(callbacks)
+
+    def on_step(self, step, logs):
+        for callback in self.callbacks:
+            callback.on_step(step, logs)
+
+    def on_evaluation(self, entry, model):
+        for callback in self.callbacks:
+            callback.on_evaluation(entry, model)
+
+    def on_end(self, result):
+        for callback in self.callbacks:
+            callback.on_end(result)
+
+
+class TargetEvaluation(keras.callbacks.Callback):
+    """Evaluates the target during `fit`: renews the class weights, scores without labels, keeps the best weights.
+
+    Every `model.eval_interval` steps and at the end. Without it a method such as BA3US never gets class weights.
+
+    Args:
+        target: dataset of {"images", ...} with the whole target in order, from `evaluation_dataset`.
+        select: name of the label-free score that picks the weights.
+        restore_best: load the picked weights when training ends.
+        labels: (N,) target labels, for the log alone ("oracle_accuracy"), or None.
+        source: dataset of the source, for methods that need it, or None; `source_labels`: (M,) its labels.
+
+    Attributes:
+        history: list of {"step", scores..., "oracle_accuracy"}.
+        best_step: step of the picked weights.
+
+    Example:
+        >>> target = evaluation_dataset(task.target, 64, None, None)
+        >>> model.fit(pairs.dataset(0, 2000), callbacks=[TargetEvaluation(target)])
+    """
+
+    def __init__(self, target, select="mean_entropy", restore_best=True, labels=None, source=None, source_labels=None):
+        super().__init__()
+        if select not in SCORES:
+            raise ValueError(f"Expected select to be one of {', '.join(SCORES)}; received {select!r}.")
+        self.target, self.select, self.restore_best, self.labels = target, select, restore_best, labels
+        self.source, self.source_labels = source, source_labels
+        self.history, self.best_step, self.best_value, self._weights = [], None, None, None
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.step) % self.model.eval_interval == 0:
+            self.evaluate()
+
+    def on_train_end(self, logs=None):
+        if not self.history or self.history[-1]["step"] != int(self.model.step):
+            self.evaluate()
+        if self.restore_best and self._weights is not None:
+            self.model.network.set_weights(self._weights)
+
+    def evaluate(self):
+        """One evaluation; returns its entry of `history`."""
+        evaluation, extra = self.model.predict_domain(self.target), ()
+        if self.source is not None:
+            evaluation.source = self.model.predict_domain(self.source)
+            evaluation.source.labels = np.asarray(self.source_labels)
+            extra = (evaluation.source.features, evaluation.source.logits, evaluation.source.labels)
+        self.model.update(evaluation)
+        entry = {"step": int(self.model.step)} | score_all(evaluation.features, evaluation.logits, *extra)
+        if self.labels is not None:
+            entry["oracle_accuracy"] = oracle_accuracy(evaluation.logits, self.labels)
+        self.history.append(entry)
+        sign = 1.0 if SCORES[self.select][1] == "min" else -1.0
+        if self.best_value is None or sign * entry[self.select] < sign * self.best_value:
+            self.best_value, self.best_step = entry[self.select], entry["step"]
+            self._weights = self.model.network.get_weights()
+        return entry

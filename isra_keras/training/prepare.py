@@ -1,0 +1,81 @@
+"""Everything that is checked before a run writes its first byte; loads neither Keras nor TensorFlow."""
+
+import shutil
+from contextlib import contextmanager
+
+from isra_keras.errors import UserError
+from isra_keras.training.checkpoint import write_text
+from isra_keras.training.config import TrainConfig
+from isra_keras.training.record import folder_lock
+
+LOCK_FILES = {".lock", ".owner"}
+
+
+def check_folder(out, config, resume):
+    """Refuses to overwrite, and to resume something else.
+
+    Raises:
+        UserError: the folder holds something, or its config.json differs from `config`.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"Expected --out to be a folder; '{out}' is a file.")
+    inside = [path.name for path in out.iterdir() if path.name not in LOCK_FILES] if out.is_dir() else []
+    if not inside:
+        return
+    if not resume:
+        raise UserError(
+            f"Expected --out '{out}' to be empty or missing; it holds {len(inside)} entries. Take another folder, or "
+            "pass --resume to go on with the run in it."
+        )
+    if "config.json" not in inside:
+        raise UserError(f"Expected a run in '{out}' to resume; there is no config.json in it.")
+    saved = TrainConfig.load(out / "config.json")
+    moved = ("data_dir", "keep_checkpoints")  # may change between sessions
+    names = [name for name, value in vars(saved).items() if name not in moved and value != getattr(config, name)]
+    if names:
+        differences = ", ".join(f"{name} {getattr(saved, name)!r} -> {getattr(config, name)!r}" for name in names[:4])
+        raise UserError(
+            f"Expected the configuration of the run in '{out}'; received another one ({differences}). Leave these "
+            "options out to resume, or take another --out."
+        )
+
+
+def load_data(config):
+    """The `Task` of a configuration."""
+    from isra_keras.data import tasks
+
+    if config.source_dir:
+        return tasks.folder_task(config.source_dir, config.target_dir, on_bad_image=config.on_bad_image)
+    return tasks.load_task(
+        config.dataset, config.source, config.target, data_dir=config.data_dir, seed=config.data_seed,
+        allow_incomplete=config.allow_incomplete, on_bad_image=config.on_bad_image,
+    )  # fmt: skip
+
+
+def check_task(task, config):
+    """Raises:
+        UserError: a domain with fewer samples than a batch.
+    """
+    for side, domain in (("source", task.source), ("target", task.target)):
+        if len(domain) < config.batch_size:
+            raise UserError(
+                f"Expected --batch-size of at most {len(domain)}, the {side} domain '{domain.name}' has no more "
+                f"samples; received {config.batch_size}."
+            )
+
+
+@contextmanager
+def prepared_folder(out, config, resume):
+    """The folder, locked, with config.json; a folder that could not be prepared is removed again."""
+    fresh = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    with folder_lock(out):
+        if not resume or not (out / "config.json").is_file():
+            check_folder(out, config, resume)  # again, now alone
+            try:
+                write_text(out / "config.json", config.to_json())
+            except UserError:
+                if fresh:
+                    shutil.rmtree(out, ignore_errors=True)
+                raise
+        yield

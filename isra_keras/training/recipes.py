@@ -1,0 +1,281 @@
+"""Recipes: what a dataset, a method and the plug-in are trained with where the user says nothing. Data, hardly any code.
+
+Where the numbers of the paper and of the authors' code differ, `recipe="code"` (what produced the published tables)
+and `recipe="paper"` (what the text says) both exist. A later layer overrides an earlier one:
+
+    SGD -> the dataset's -> the method's own paper (class attribute `recipes`) -> the plug-in's -> the user's
+
+A method's recipe for this very dataset counts in full. Its "default" (there is none for the dataset) gives the form
+of its training (optimiser, schedule, multipliers, options); how long and in which batches stays the dataset's, with
+evaluations as often in proportion as the method needs them.
+"""
+
+from isra_keras.errors import UserError
+from isra_keras.training.config import TrainConfig
+
+INVERSE = {"name": "inverse", "gamma": 1e-3, "power": 0.75, "period": 1.0, "clamp": None}
+
+SGD = {
+    "optimizer": "sgd",
+    "learning_rate": 1e-3,
+    "schedule": INVERSE,
+    "momentum": 0.9,
+    "nesterov": True,
+    "weight_decay": 5e-4,
+    "multipliers": {"backbone": (1.0, 2.0), "bottleneck": (10.0, 2.0), "classifier": (10.0, 2.0)},
+    "batch_size": 36,
+    "source_sampling": "shuffle",
+}
+"""The optimiser of BA3US and ISRA: specification of BA3US, "Schedules and optimiser"."""
+
+PHOTOS = {"backbone": "resnet50", "weights": "imagenet", "image_size": 256, "crop_size": 224, "feature_dim": 256}
+FEATURES = {
+    "backbone": "features",
+    "weights": "none",
+    "image_size": None,
+    "crop_size": None,
+    "augment": False,
+    "feature_dim": 256,
+    "iterations": 1500,
+    "eval_interval": 150,
+    "semantic_options": {"num_topics": 32},
+}
+
+DATASETS = {
+    "glyphs": {
+        "source": "printed",
+        "target": "handwritten",
+        "backbone": "small_cnn",
+        "weights": "none",
+        "image_size": None,
+        "crop_size": None,
+        "augment": False,
+        "feature_dim": 128,
+        "learning_rate": 1e-3,
+        "iterations": 2000,
+        "eval_interval": 200,
+        "variant": "paper",
+        "semantic_options": {"num_topics": 32, "receptor_width": 64},
+        "semantic_paper": {"class2vec_weight": 0.01, "alignment_weight": 0.01},
+    },
+    "office_home": PHOTOS
+    | {
+        "source": "Art",
+        "target": "Clipart",
+        "iterations": 5000,
+        "eval_interval": 500,
+        # ISRA trains 8,000 iterations on 512-d features: isra.md, section 4.
+        "semantic_dataset": {"iterations": 8000, "feature_dim": 512},
+        "semantic_options": {"num_topics": 256},
+    },
+    "office31": PHOTOS
+    | {
+        "source": "amazon",
+        "target": "dslr",
+        "learning_rate": 1e-4,
+        "iterations": 2000,
+        "eval_interval": 200,
+        "ba3us_options": {"complement_weight": 5.0},
+        "semantic_dataset": {"iterations": 4000},
+        "semantic_options": {"num_topics": 64, "class2vec_weight": 0.1, "alignment_weight": 0.5},
+    },
+    "imagenet_caltech": PHOTOS
+    | {
+        "source": "ImageNet",
+        "target": "Caltech",
+        "iterations": 40000,
+        "eval_interval": 4000,
+        "semantic_options": {"num_topics": 64},
+        "semantic_paper_options": {"num_topics": 16},
+        "semantic_tasks": {"C-I": {"feature_dim": 2048}},
+    },
+    "office_caltech10": PHOTOS
+    | {
+        "source": "amazon",
+        "target": "webcam",
+        "backbone": "mobilenet_v2",
+        "iterations": 400,
+        "eval_interval": 50,
+        "semantic_options": {"num_topics": 32},
+    },
+    "office_caltech10_features": FEATURES | {"source": "amazon", "target": "webcam"},
+    "pacs_features": FEATURES | {"source": "photo", "target": "sketch"},
+    "folders": PHOTOS
+    | {
+        "backbone": "mobilenet_v2",
+        "iterations": 2000,
+        "eval_interval": 200,
+        "semantic_options": {"num_topics": 64},
+    },
+}
+"""What the paper, or we, train a dataset with. "folders" are two folders of a user's own."""
+
+SEMANTIC = {
+    "num_topics": 64,
+    "class2vec_weight": 1.0,  # lambda and eta in the scale of the authors' code, whose losses are means
+    "alignment_weight": 1.0,
+    "receptor_l1": 0.5,
+    "receptor_width": 128,
+    "normalisation": "frobenius",
+}
+SEMANTIC_MULTIPLIERS = {"class2vec": (10.0, 2.0), "receptors": (1.0, 10.0)}
+
+PAPER_RATE = 0.1
+"""The text gives 1e-3 for the new layers and a tenth of it for the backbone; the code has ten times both."""
+
+BUDGET = ("iterations", "eval_interval", "batch_size")
+DEFAULT_VARIANT = "reference"
+MAX_EVALUATIONS = 70  # bound on what a method's default may ask of a dataset that it has no recipe for
+
+
+def recipe(dataset, method, semantic=True, variant=None, task=None, source="code", feature_dim=None):
+    """Values for `TrainConfig`, by name, for everything that a recipe decides.
+
+    Args:
+        dataset: key of `DATASETS`, or None for a user's own folders.
+        method: key of `isra_keras.methods.METHODS`.
+        semantic: whether the plug-in joins in.
+        variant: "paper", "reference" or None for the dataset's.
+        task: short name such as "Ar-Cl", for recipes that differ between tasks.
+        source: "code" or "paper", whose hyperparameters.
+        feature_dim: width that the user asked for; the paper's weights depend on it.
+
+    Returns:
+        dict.
+
+    Raises:
+        UserError: unknown dataset or method.
+    """
+    from isra_keras.methods import get_method
+
+    data = _dataset(dataset)
+    cls = get_method(method)
+    values = SGD | {k: v for k, v in data.items() if not _is_nested(k)}
+    if semantic:
+        values |= data.get("semantic_dataset", {}) | data.get("semantic_tasks", {}).get(task, {})
+    own = getattr(cls, "recipes", {})
+    values, options, network = _with_method(values, own, dataset, task)
+    values["method_options"] = data.get(f"{method}_options", {}) | options
+    values["network_options"] = network
+    if source == "paper" and values["optimizer"] == "sgd" and not own:
+        values["learning_rate"] = values["learning_rate"] * PAPER_RATE
+    values["multipliers"] = _multipliers(values, cls, semantic)
+    values["variant"] = variant or data.get("variant", DEFAULT_VARIANT)
+    values["feature_dim"] = feature_dim or values["feature_dim"]
+    values |= _semantic_values(data, values["variant"], source, values["feature_dim"])
+    return values
+
+
+def resolve(**given):
+    """The complete configuration of a run from the values that a user gave; None means "not given".
+
+    Raises:
+        UserError: unknown names (lists the valid ones), impossible values.
+
+    Example:
+        >>> resolve(dataset="office_home", source="Ar", target="Cl", num_topics=64).iterations
+        8000
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    if given.get("source_dir") or given.get("target_dir"):
+        given["dataset"] = None
+    dataset = given.get("dataset", TrainConfig.dataset)
+    TrainConfig(**{k: v for k, v in given.items() if k in ("method", "variant", "recipe", "source_dir", "target_dir")},
+                dataset=dataset).validate()  # fmt: skip
+    defaults = _dataset(dataset)
+    source, target = (given.get(side) or defaults.get(side) for side in ("source", "target"))
+    values = recipe(
+        dataset, given.get("method", TrainConfig.method), given.get("semantic", TrainConfig.semantic),
+        given.get("variant"), task_key(source, target), given.get("recipe", TrainConfig.recipe),
+        given.get("feature_dim"),
+    )  # fmt: skip
+    if "iterations" in given and "eval_interval" not in given:  # a shortened run keeps its number of evaluations
+        share = given["iterations"] / values["iterations"]
+        given["eval_interval"] = max(1, round(values["eval_interval"] * share)) if share < 1 else values["eval_interval"]
+    for name in ("method_options", "network_options", "multipliers"):
+        given[name] = values.get(name, {}) | given.get(name, {})
+    if _is_fresh(given.get("backbone", values["backbone"]), given.get("weights", values["weights"])):
+        given["multipliers"] = _fresh_backbone(given["multipliers"])
+    if given.get("backbone") == "features":
+        given = {"image_size": None, "crop_size": None, "augment": False} | given
+    if source and target and dataset is not None:
+        given |= {"source": source, "target": target}
+    return TrainConfig(**(values | given)).validate()
+
+
+SHORT = {
+    "art": "Ar", "clipart": "Cl", "product": "Pr", "realworld": "Rw", "real_world": "Rw", "amazon": "A", "dslr": "D",
+    "webcam": "W", "imagenet": "I", "caltech": "C", "caltech256": "C", "caltech10": "C",
+}  # fmt: skip
+
+
+def task_key(source, target):
+    """ "Art", "Clipart" -> "Ar-Cl", the name under which recipes of single tasks are kept."""
+    return "-".join(SHORT.get(str(name).lower().replace(" ", "_"), str(name)) for name in (source, target))
+
+
+def _dataset(name):
+    key = "folders" if name is None else str(name).lower().replace("-", "_")
+    if key not in DATASETS or key == "folders" and name is not None:
+        valid = ", ".join(k for k in DATASETS if k != "folders")
+        raise UserError(f"Expected --dataset to be one of {valid}; received {name!r}.")
+    return DATASETS[key]
+
+
+def _is_nested(name):
+    return name.startswith("semantic_") or name.endswith("_options")
+
+
+def _with_method(values, recipes, dataset, task):
+    """(values with the method's own, its options, its network options)."""
+    exact = recipes.get(dataset)
+    own = dict(exact if exact is not None else recipes.get("default", {}))
+    own |= own.pop("tasks", {}).get(task, {})
+    options, network = own.pop("options", {}), own.pop("network_options", {})
+    if exact is None:
+        _fit_to_dataset(own, values)
+    if "schedule" in own:
+        own["schedule"] = {"name": "inverse"} | own["schedule"]
+    return values | own, dict(options), dict(network)
+
+
+def _fit_to_dataset(own, values):
+    """Takes the budget out of a method's default and keeps its share of evaluations."""
+    share = own.get("eval_interval", 1) / own.get("iterations", 1) if "iterations" in own else None
+    for name in BUDGET:
+        own.pop(name, None)
+    if share is not None:
+        wished = round(values["iterations"] * max(share, 1 / MAX_EVALUATIONS))
+        own["eval_interval"] = max(1, min(values["eval_interval"], wished))
+
+
+def _multipliers(values, cls, semantic):
+    parts = SGD["multipliers"] | cls.multipliers | values["multipliers"]
+    if values["optimizer"] == "adam":
+        return {}
+    return parts | (SEMANTIC_MULTIPLIERS if semantic else {})
+
+
+def _is_fresh(backbone, weights):
+    """Whether the backbone starts from random weights."""
+    return backbone == "small_cnn" and weights in ("none", "imagenet") or weights == "none"
+
+
+def _fresh_backbone(multipliers):
+    """A backbone that starts from scratch learns as fast as the other new layers."""
+    if "backbone" not in multipliers or "classifier" not in multipliers:
+        return multipliers
+    return multipliers | {"backbone": (multipliers["classifier"][0], multipliers["backbone"][1])}
+
+
+def _semantic_values(data, variant, source, feature_dim):
+    """Options of the plug-in; the weights of the paper's equations are the code's, converted, or the dataset's own."""
+    values = SEMANTIC | data.get("semantic_options", {})
+    if source == "paper":
+        values |= data.get("semantic_paper_options", {})
+    if variant == "paper":
+        # L_c2v = 2 d rc and L_a = (d/4) align at equal batches: specification of ISRA, section 2.
+        values["class2vec_weight"] /= 2 * feature_dim
+        values["alignment_weight"] *= 4 / feature_dim
+        values |= data.get("semantic_paper", {})
+    return values

@@ -1,0 +1,134 @@
+"""What a run writes while it trains: metrics.jsonl and TensorBoard events; and the lock of its folder."""
+
+import json
+import math
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from isra_keras.errors import UserError
+from isra_keras.training.checkpoint import FULL, disk_full, write_text
+
+
+class Metrics:
+    """metrics.jsonl: one object a line, "kind" is "train" (means since the line before) or "eval".
+
+    Args:
+        path: file; made when the first line is written.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def write(self, entry):
+        """Appends a line; NaN and infinities become null.
+
+        Raises:
+            UserError: disk full.
+        """
+        line = json.dumps(finite(entry)) + "\n"
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            if error.errno in FULL:
+                raise disk_full(self.path) from error
+            raise
+
+    def truncate(self, step):
+        """Forgets what came after a step, and a line that was cut off: a resumed run writes it again."""
+        if not self.path.is_file():
+            return
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                continue
+        write_text(self.path, "".join(kept))
+
+
+class Events:
+    """TensorBoard events of a run, in `folder`.
+
+    Args:
+        folder: made when the first value is written.
+    """
+
+    def __init__(self, folder):
+        self.folder, self.writer = Path(folder), None
+
+    def write(self, step, values, group):
+        """Scalars {name: float} at a step, as "group/name"."""
+        import tensorflow as tf
+
+        if self.writer is None:
+            self.writer = tf.summary.create_file_writer(str(self.folder))
+        with self.writer.as_default():
+            for name, value in values.items():
+                if value is not None and math.isfinite(value):
+                    tf.summary.scalar(f"{group}/{name}", value, step=step)
+
+    def flush(self):
+        if self.writer is not None:
+            self.writer.flush()
+
+    def close(self):
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+
+class Means:
+    """Means of the logged scalars since the last `take`; the values stay on the device until then."""
+
+    def __init__(self):
+        self.logs = []
+
+    def add(self, logs):
+        self.logs.append(logs)
+
+    def take(self):
+        """{name: float} and forgets; a name that only some steps have is averaged over those."""
+        names = dict.fromkeys(name for logs in self.logs for name in logs)
+        columns = {name: [float(logs[name]) for logs in self.logs if name in logs] for name in names}
+        self.logs = []
+        return {name: sum(values) / len(values) for name, values in columns.items()}
+
+
+@contextmanager
+def folder_lock(folder):
+    """Holds a run folder; a second process is refused.
+
+    Raises:
+        UserError: names the process that has it.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(folder)
+    owner = folder / ".owner"
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        pid = owner.read_text(encoding="utf-8").strip() if owner.is_file() else "unknown"
+        raise UserError(
+            f"Expected to be alone in '{folder}'; process {pid} is training there. Wait for it, end it, or take "
+            "another --out."
+        ) from None
+    try:
+        owner.write_text(f"{os.getpid()}\n", encoding="utf-8")
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def finite(value):
+    """The same JSON value with None for NaN and infinities."""
+    if isinstance(value, dict):
+        return {name: finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

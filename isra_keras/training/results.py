@@ -1,0 +1,201 @@
+"""What a run leaves: the selected network, its description, the three choices side by side, the report."""
+
+import json
+import resource
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from isra_keras.errors import UserError
+from isra_keras.training.checkpoint import FULL, disk_full, write_text
+from isra_keras.training.record import finite
+
+
+@dataclass
+class Choice:
+    """One way to pick among the evaluations.
+
+    Attributes:
+        step: steps done at that evaluation.
+        accuracy: on the target in [0, 1], None without target labels. Never used to pick `selected` and `last`.
+        scores: {name: label-free score}.
+    """
+
+    step: int
+    accuracy: float | None
+    scores: dict = field(default_factory=dict)
+
+
+@dataclass
+class RunResult:
+    """What came out.
+
+    Attributes:
+        out: run folder.
+        selected: by the label-free score `select`: the one in model.keras.
+        last: the last evaluation.
+        oracle: highest target accuracy, an upper bound that nobody without target labels can pick; None without.
+        select: name of the score.
+        shared_classes: names that the model judged to be in the target.
+        class_weights: {class name: weight}, by the method or by its predictions.
+        samples: evaluated target samples.
+        seconds: of training and evaluation, in this process.
+        steps_per_second: of training alone.
+        data_wait_share: share of the training time spent waiting for batches, in [0, 1].
+        evaluation_seconds: of all evaluations.
+        peak_memory_mb: largest resident size of the process.
+        seed: of the run.
+    """
+
+    out: str
+    selected: Choice
+    last: Choice
+    oracle: Choice | None
+    select: str
+    shared_classes: list
+    class_weights: dict
+    samples: int
+    seconds: float = 0.0
+    steps_per_second: float = 0.0
+    data_wait_share: float = 0.0
+    evaluation_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    seed: int = 0
+
+    def to_json(self):
+        """Text of result.json."""
+        return json.dumps(finite(asdict(self)), indent=2) + "\n"
+
+    @classmethod
+    def load(cls, path):
+        """Reads result.json.
+
+        Raises:
+            UserError: if it can't be read.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            for name in ("selected", "last", "oracle"):
+                values[name] = Choice(**values[name]) if values[name] else None
+            return cls(**values)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"Expected the result of a run in '{path}'; it is missing or broken ({error}).") from error
+
+
+def is_better(entry, best, select):
+    """Whether an evaluation beats the best so far by a label-free score; the first of equals stays.
+
+    Args:
+        entry, best: lines of metrics.jsonl; best may be None.
+        select: a name of `SCORES`, or "last".
+    """
+    from isra_keras.selection.scores import SCORES
+
+    if best is None or select == "last":
+        return True
+    value, record = entry["scores"].get(select), best["scores"].get(select)
+    if value is None or not np.isfinite(value):
+        return False
+    if record is None or not np.isfinite(record):
+        return True
+    return value < record if SCORES[select][1] == "min" else value > record
+
+
+def choices(history, selected_step, final_stage):
+    """(selected, last, oracle) `Choice`s among the evaluations of the final stage."""
+    history = [entry for entry in history if entry["stage"] == final_stage]
+
+    def choice(entry):
+        return Choice(entry["step"], entry.get("oracle_accuracy"), entry["scores"])
+
+    selected = next(entry for entry in history if entry["step"] == selected_step)
+    labelled = [entry for entry in history if entry.get("oracle_accuracy") is not None]
+    oracle = choice(max(labelled, key=lambda entry: entry["oracle_accuracy"])) if labelled else None
+    return choice(selected), choice(history[-1]), oracle
+
+
+def final_network(model):
+    """The network as it is used: where a method predicts by more than its logits, that is put on top of it."""
+    from isra_keras.objective import Objective
+
+    if type(model.method).target_logits is Objective.target_logits:
+        return model.network
+    outputs = dict(model.network.output)
+    outputs["logits"] = model.method.target_logits(outputs)
+    return keras.Model(model.network.inputs, outputs, name="network")
+
+
+def save_network(network, path):
+    """Writes model.keras beside its place and renames it.
+
+    Raises:
+        UserError: disk full.
+    """
+    path = Path(path)
+    aside = path.with_name(f".part.{path.name}")
+    try:
+        network.save(aside)
+        aside.replace(path)
+    except OSError as error:
+        if error.errno in FULL or getattr(error.__cause__, "errno", None) in FULL:
+            raise disk_full(path) from error
+        raise
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def describe_model(config, task, step, class_weights, labelled):
+    """dict of model.json: what `predict` and `evaluate` need beside the network."""
+    return {
+        "format_version": config.format_version,
+        "task": config.task_name,
+        "method": config.method + (f"+isra ({config.variant})" if config.semantic else ""),
+        "class_names": list(task.class_names),
+        "class_weights": None if class_weights is None else [float(value) for value in class_weights],
+        "kind": task.kind,
+        "image_size": config.image_size,
+        "crop_size": config.crop_size,
+        "selected_by": config.select,
+        "selected_step": step,
+        "target_labelled": labelled,
+    }
+
+
+def write_results(out, config, task, model, evaluation, indices, history, selected_step, weights, timing):
+    """model.keras, model.json, report/ and, last of all, result.json, whose presence says that the run is done.
+
+    Args:
+        out: run folder.
+        config, task, model: of the run; the model holds the selected weights.
+        evaluation: of the target with these weights; `indices` (N,) are the rows' positions in the target.
+        history: evaluations.
+        selected_step: steps done when these weights were selected.
+        weights: (C,) class weights of that evaluation, or None.
+        timing: further values of `RunResult`.
+
+    Returns:
+        `RunResult`.
+    """
+    from isra_keras.analysis.per_class import judged_shared, prediction_weights
+    from isra_keras.analysis.report import write_report
+    from isra_keras.selection.scores import softmax
+
+    out = Path(out)
+    labels = np.asarray(task.target.labels)[indices]
+    save_network(final_network(model), out / "model.keras")
+    info = describe_model(config, task, selected_step, weights, bool((labels >= 0).any()))
+    write_text(out / "model.json", json.dumps(info, indent=2) + "\n")
+    title = f"{info['method']} on {config.task_name}, seed {config.seed}"
+    write_report(out, evaluation, labels, list(task.class_names), weights, title=title)
+    judged = np.asarray(weights if weights is not None else prediction_weights(softmax(evaluation.logits)))
+    selected, last, oracle = choices(history, selected_step, model.method.stages()[-1].name)
+    result = RunResult(
+        out=str(out), selected=selected, last=last, oracle=oracle, select=config.select,
+        shared_classes=[name for name, shared in zip(task.class_names, judged_shared(judged)) if shared],
+        class_weights=dict(zip(task.class_names, map(float, judged))), samples=len(labels), seed=config.seed,
+        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, **timing,
+    )  # fmt: skip
+    write_text(out / "result.json", result.to_json())
+    return result

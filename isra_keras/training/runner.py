@@ -1,0 +1,333 @@
+"""`run`: a configuration becomes a run folder. Interrupted at any moment, it goes on exactly where it was."""
+
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from isra_keras.data.pairs import DomainPairs, evaluation_dataset
+from isra_keras.errors import UserError
+from isra_keras.selection import NEEDS_SOURCE, score_all
+from isra_keras.selection.oracle import oracle_accuracy
+from isra_keras.training.build import build_model, make_schedule, stage_lengths
+from isra_keras.training.callbacks import Callbacks
+from isra_keras.training.checkpoint import CheckpointFolder, gather, restore, without_optimizer
+from isra_keras.training.interrupt import Interrupted, StopRequest
+from isra_keras.training.prepare import check_folder, check_task, load_data, prepared_folder
+from isra_keras.training.progress import Progress
+from isra_keras.training.record import Events, Means, Metrics
+from isra_keras.training.results import RunResult, is_better, write_results
+
+
+def run(config, out, resume=False, callbacks=(), task=None, quiet=False):
+    """Trains, evaluates, selects and writes a run folder.
+
+    The folder: config.json, metrics.jsonl, checkpoints/, tensorboard/, and at the end model.keras, model.json, report/
+    and result.json. Nothing is written before the data and the network are known to be fine.
+
+    Args:
+        config: `TrainConfig`.
+        out: run folder; must be empty or missing unless `resume`.
+        resume: go on from the newest whole checkpoint; a finished run is only read.
+        callbacks: `RunCallback`s.
+        task: `Task`, if it is already there; loaded by `load_data(config)` otherwise.
+        quiet: no progress.
+
+    Returns:
+        `RunResult`.
+
+    Raises:
+        UserError: whatever the user can mend.
+        Interrupted: after SIGTERM or Ctrl-C, once the state is saved.
+
+    Example:
+        >>> run(resolve(dataset="glyphs", iterations=200), "runs/short").selected.accuracy
+    """
+    config.validate()
+    out = Path(out)
+    check_folder(out, config, resume)
+    if resume and (out / "result.json").is_file():
+        return RunResult.load(out / "result.json")
+    with _policy(config):
+        task = task or load_data(config)
+        check_task(task, config)
+        model = build_model(config, task)
+        with prepared_folder(out, config, resume):
+            return Training(config, task, model, out, Callbacks(callbacks)).run(resume, quiet)
+
+
+@contextmanager
+def _policy(config):
+    """Precision, seeds and determinism of a run; precision is put back."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(config.precision)
+    keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+class Training:
+    """One run in progress. Its state is (stage, step in it, variables, history, selected): `save` and `restore`.
+
+    Args:
+        config, task, model: `TrainConfig`, `Task`, compiled `AdaptationModel`.
+        out: run folder, prepared.
+        callbacks: `Callbacks`.
+    """
+
+    def __init__(self, config, task, model, out, callbacks):
+        self.config, self.task, self.model, self.out, self.callbacks = config, task, model, out, callbacks
+        self.stages = model.method.stages()
+        self.lengths = stage_lengths(config.iterations, self.stages)
+        self.checkpoints = CheckpointFolder(out / "checkpoints", config.keep_checkpoints)
+        self.metrics, self.events, self.means = Metrics(out / "metrics.jsonl"), Events(out / "tensorboard"), Means()
+        self.log_every = max(1, config.iterations // 200)
+        self.stage, self.local, self.evaluated = 0, 0, False
+        self.history, self.best, self.selected_file = [], None, None
+        self.seconds, self.train_seconds, self.wait_seconds, self.evaluation_seconds, self.steps = 0.0, 0.0, 0.0, 0.0, 0
+
+    @property
+    def step(self):
+        """Steps done, over all stages."""
+        return sum(self.lengths[: self.stage]) + self.local
+
+    @property
+    def in_final_stage(self):
+        return self.stage == len(self.stages) - 1
+
+    # ---------------------------------------------------------------- the way through
+
+    def run(self, resume, quiet):
+        """Everything from the first or the next step to the result."""
+        started = time.monotonic()
+        with StopRequest() as self.stop, Progress(self.config.iterations, quiet=quiet) as self.progress:
+            self.enter_stage(resume and self.restore())
+            try:
+                while True:
+                    self.train_stage()
+                    if self.in_final_stage:
+                        break
+                    self.stage, self.local, self.evaluated = self.stage + 1, 0, False
+                    self.enter_stage(restored=False)
+                self.seconds = time.monotonic() - started
+                return self.finish()
+            finally:
+                self.events.close()
+
+    def enter_stage(self, restored):
+        """Starts the current stage with a fresh optimiser, unless it was restored."""
+        if not restored:
+            self.begin(self.stage)
+
+    def begin(self, number):
+        """Freezes, recompiles and counts from 0, as a stage begins."""
+        self.model.begin_stage(self.stages[number], make_schedule(self.config, self.lengths[number]))
+        self.model.step.assign(0)
+
+    def train_stage(self):
+        """Steps and evaluations of the current stage, from where it stands to its end."""
+        length = self.lengths[self.stage]
+        quirks = self.config.reference_quirks and self.in_final_stage
+        total = length + int(quirks)  # the authors' script takes the step of i = max_iterations too
+        batches = iter(self.batches(total)) if self.local < total else None
+        while self.local < total:
+            due = self.local > 0 and self.local % self.config.eval_interval == 0 or self.local == length
+            if due and not self.evaluated:
+                self.evaluate()
+            self.check_stop()
+            self.train_step(next_batch(batches, self), network_training=not (quirks and self.evaluated))
+        if not quirks and not self.evaluated:
+            self.evaluate()
+        self.check_stop()
+
+    def batches(self, stop):
+        """Batches `local` to `stop` of this stage; batch k is a function of (seed, stage, k) alone."""
+        config, method = self.config, self.model.method
+
+        def middle_size(step):
+            return method.middle_size(step, config.batch_size, self.lengths[self.stage], config.eval_interval)
+
+        pairs = DomainPairs(
+            self.task, config.batch_size, config.seed + 1_000_003 * self.stage, config.image_size, config.crop_size,
+            middle_size=middle_size, augment=config.augment, uses_source=self.stages[self.stage].uses_source,
+            source_sampling=config.source_sampling,
+        )  # fmt: skip
+        return pairs.dataset(self.local, stop)
+
+    def train_step(self, batch, network_training):
+        """One step, its log line and its progress."""
+        started = time.monotonic()
+        logs = self.model.train_on(batch, network_training)
+        self.means.add(logs)
+        self.local, self.evaluated = self.local + 1, False
+        self.steps += 1
+        if self.step % self.log_every == 0 or self.local == self.lengths[self.stage]:
+            self.log()
+        else:
+            self.progress.step(self.step)
+        self.train_seconds += time.monotonic() - started
+        self.callbacks.on_step(self.step, logs)
+
+    def log(self):
+        """Writes the means since the last line.
+
+        Raises:
+            UserError: if a loss is no longer finite.
+        """
+        means = self.means.take()
+        if not means:
+            return
+        self.progress.step(self.step, means)
+        self.metrics.write({"kind": "train", "step": self.step, "stage": self.stages[self.stage].name, **means})
+        self.events.write(self.step, means, "train")
+        wrong = [name for name, value in means.items() if not np.isfinite(value)]
+        if "loss" in wrong:
+            names = ", ".join(name for name in wrong if name != "loss") or "loss"
+            raise UserError(
+                f"Expected finite losses; received NaN or infinity in {names} by step {self.step}. Lower "
+                "--learning-rate, --class2vec-weight or --alignment-weight, or take --precision float32."
+            )
+
+    def check_stop(self):
+        """After SIGTERM or Ctrl-C: saves this very step, then leaves."""
+        if self.stop.signal is not None:
+            self.log()
+            self.save()
+            raise Interrupted(self.stop.signal, self.step, self.out)
+
+    # ---------------------------------------------------------------- evaluation
+
+    def evaluate(self):
+        """Predicts the target, renews class weights, scores, selects, saves a checkpoint."""
+        started = time.monotonic()
+        self.log()
+        evaluation, indices = self.predict(self.task.target)
+        source = self.predict_source() if self.needs_source() else None
+        evaluation.source = source if self.model.method.needs_source_evaluation else None
+        weights = self.model.update(evaluation)
+        extra = () if source is None else (source.features, source.logits, source.labels)
+        entry = {
+            "kind": "eval",
+            "step": self.step,
+            "stage": self.stages[self.stage].name,
+            "scores": self.scores(evaluation, extra),
+            "oracle_accuracy": _known(oracle_accuracy(evaluation.logits, np.asarray(self.task.target.labels)[indices])),
+            "class_weights": None if weights is None else [float(value) for value in weights],
+        }
+        self.evaluated = True
+        self.history.append(entry)
+        best = self.in_final_stage and is_better(entry, self.best, self.config.select)
+        if best:
+            self.best = entry
+            kept = gather(without_optimizer(self.model.state_variables()))
+            self.selected_file = self.checkpoints.save_selected(self.step, kept)
+        seconds = time.monotonic() - started
+        self.metrics.write({**entry, "seconds": round(seconds, 3)})
+        oracle = {} if entry["oracle_accuracy"] is None else {"oracle_accuracy": entry["oracle_accuracy"]}
+        self.events.write(self.step, entry["scores"] | oracle, "target")
+        self.events.flush()
+        self.save()
+        self.evaluation_seconds += time.monotonic() - started
+        self.progress.evaluated(entry, best, time.monotonic() - started)
+        self.callbacks.on_evaluation(entry, self.model)
+
+    def predict(self, domain):
+        """(`Evaluation`, (N,) positions of its rows) of a whole domain."""
+        config, indices, done = self.config, [], 0
+        data = evaluation_dataset(domain, 2 * config.batch_size, config.image_size, config.crop_size)
+
+        def watched():
+            nonlocal done
+            for batch in data:
+                indices.append(np.asarray(batch["indices"]))
+                done += len(indices[-1])
+                self.progress.evaluating(done, len(domain))
+                yield batch
+
+        evaluation = self.model.predict_domain(watched())
+        return evaluation, np.concatenate(indices)
+
+    def predict_source(self):
+        """`Evaluation` of the source with its labels."""
+        evaluation, indices = self.predict(self.task.source)
+        evaluation.labels = np.asarray(self.task.source.labels)[indices]
+        return evaluation
+
+    def needs_source(self):
+        return self.model.method.needs_source_evaluation or self.config.select in NEEDS_SOURCE
+
+    def scores(self, evaluation, source=()):
+        """{name: label-free score}, the selecting one first."""
+        scores = score_all(evaluation.features, evaluation.logits, *source)
+        first = self.config.select if self.config.select in scores else "mean_entropy"
+        return {first: scores.pop(first), **scores}
+
+    # ---------------------------------------------------------------- state
+
+    def save(self):
+        """Writes a checkpoint of this moment."""
+        state = {
+            "stage": self.stage,
+            "local": self.local,
+            "evaluated": self.evaluated,
+            "history": self.history,
+            "best": self.best,
+            "selected": self.selected_file,
+        }
+        self.checkpoints.save(self.step, gather(self.model.state_variables()), state)
+
+    def restore(self):
+        """Puts everything back as the newest whole checkpoint has it; False if there is none."""
+        found = self.checkpoints.load_newest(self.progress.message)
+        if found is None:
+            self.metrics.truncate(-1)
+            return False
+        _, arrays, state = found
+        for number in range(state["stage"] + 1):
+            self.begin(number)
+        restore(self.model.state_variables(), arrays)
+        for name in ("stage", "local", "evaluated", "history", "best"):
+            setattr(self, name, state[name])
+        self.selected_file = state["selected"]
+        self.metrics.truncate(self.step)
+        self.progress.done = self.progress.first = self.step
+        self.progress.message(f"resuming at step {self.step} of {self.config.iterations}")
+        return True
+
+    def finish(self):
+        """Loads the selected weights, predicts once more, writes the results."""
+        self.save()
+        restore(without_optimizer(self.model.state_variables()), self.checkpoints.load_selected(self.selected_file))
+        evaluation, indices = self.predict(self.task.target)
+        rate = self.steps / self.train_seconds if self.train_seconds else 0.0
+        timing = {
+            "seconds": self.seconds,
+            "steps_per_second": rate,
+            "data_wait_share": self.wait_seconds / (self.train_seconds + self.wait_seconds or 1.0),
+            "evaluation_seconds": self.evaluation_seconds,
+        }
+        result = write_results(
+            self.out, self.config, self.task, self.model, evaluation, indices, self.history, self.best["step"],
+            self.best["class_weights"], timing,
+        )  # fmt: skip
+        self.callbacks.on_end(result)
+        return result
+
+
+def next_batch(batches, training):
+    """The next batch; the time spent waiting for it is counted."""
+    started = time.monotonic()
+    batch = next(batches)
+    training.wait_seconds += time.monotonic() - started
+    return batch
+
+
+def _known(value):
+    return None if np.isnan(value) else float(value)
