@@ -1,0 +1,1 @@
+"""Domains, tasks and batches. Import the modules themselves: `tasks`, `pairs`, `decode`, ..."""

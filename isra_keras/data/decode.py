@@ -1,0 +1,202 @@
+"""Reading images that may be anything: every failure is a `BadImageError` with a reason for people.
+
+`decode_image` gives the pixels, `decode_resized` the square that networks are fed with, `check_image` looks at
+header and ending only (fast enough for a scan of the whole dataset) and decodes only what looks damaged.
+"""
+
+import io
+import os
+
+import numpy as np
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # no EPS & co.: they start other programs
+MAX_PIXELS = 80_000_000
+MAX_BYTES = 256 * 2**20
+_PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<svg")
+
+
+class BadImageError(ValueError):
+    """An image that cannot be used; `str(error)` is the reason, without the path."""
+
+
+def decode_image(path_or_bytes, max_pixels=MAX_PIXELS, max_bytes=MAX_BYTES):
+    """Reads an image: first frame, EXIF orientation applied, transparency over white, 16 bits scaled to 8.
+
+    Args:
+        path_or_bytes: file, or its content as bytes.
+        max_pixels: of the image, checked before decoding.
+        max_bytes: of the file, checked before reading.
+
+    Returns:
+        uint8 (height, width, 3), RGB.
+
+    Raises:
+        BadImageError: if it is no readable image or too large.
+    """
+    return np.asarray(_load(path_or_bytes, max_pixels, max_bytes))
+
+
+def decode_resized(path_or_bytes, size, max_pixels=MAX_PIXELS, max_bytes=MAX_BYTES):
+    """`decode_image` brought to a square by bilinear interpolation with antialiasing (the aspect is not kept).
+
+    JPEG files much larger than `size` are decoded at a fraction of their size (at least 2 `size`).
+
+    Args:
+        path_or_bytes, max_pixels, max_bytes: as in `decode_image`.
+        size: side in pixels; None keeps the image as it is.
+
+    Returns:
+        uint8 (size, size, 3), RGB.
+
+    Raises:
+        BadImageError: if it is no readable image or too large.
+    """
+    image = _load(path_or_bytes, max_pixels, max_bytes, draft=size and 2 * size)
+    if size is None or image.size == (size, size):
+        return np.asarray(image)
+    from PIL import Image
+
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def check_image(path, max_pixels=MAX_PIXELS, max_bytes=MAX_BYTES):
+    """Why a file cannot be used, from its header and its last bytes; None if it looks whole.
+
+    A file whose ending is missing is decoded before it is called bad: some cameras write such files.
+
+    Args:
+        path, max_pixels, max_bytes: as in `decode_image`.
+    """
+    try:
+        with open(path, "rb") as stream:
+            size = _check_bytes(stream, max_bytes)
+            image = _open(stream, max_pixels)
+            whole = _ends_well(stream, image.format, size)
+        if not whole:
+            _load(path, max_pixels, max_bytes)
+    except BadImageError as error:
+        return str(error)
+    except Exception as error:
+        return _reason(error)
+    return None
+
+
+def _load(path_or_bytes, max_pixels, max_bytes, draft=None):
+    """Pillow image, mode RGB, upright."""
+    from PIL import ImageOps
+
+    try:
+        if isinstance(path_or_bytes, (bytes, bytearray, memoryview)):
+            stream = io.BytesIO(path_or_bytes)
+        else:
+            stream = open(path_or_bytes, "rb")
+        with stream:
+            _check_bytes(stream, max_bytes)
+            image = _open(stream, max_pixels)
+            if draft:
+                image.draft(None, (draft, draft))
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except BadImageError:
+        raise
+    except Exception as error:  # decoders raise nearly everything on damaged files
+        raise BadImageError(_reason(error)) from error
+
+
+def _check_bytes(stream, max_bytes):
+    """Size of the content in bytes; refuses what is empty, too large or a web page."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    if not size:
+        raise BadImageError("empty file")
+    if size > max_bytes:
+        raise BadImageError(f"oversized: {size / 2**20:,.0f} MiB, the limit is {max_bytes / 2**20:,.0f} MiB")
+    start = stream.read(256).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    stream.seek(0)
+    if start.startswith(_PAGE_STARTS):
+        raise BadImageError("a text page (HTML, XML or SVG), not an image")
+    return size
+
+
+def _open(stream, max_pixels):
+    """Pillow image, header read only."""
+    from PIL import Image
+
+    try:
+        image = Image.open(stream, formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadImageError(f"oversized: {error}") from error
+    except Image.UnidentifiedImageError as error:
+        raise BadImageError(f"not an image of a known format ({', '.join(FORMATS)})") from error
+    width, height = image.size
+    if width * height > max_pixels:
+        raise BadImageError(f"oversized: {width} x {height} pixels, the limit is {max_pixels:,} in all")
+    if width < 1 or height < 1:
+        raise BadImageError(f"no pixels: {width} x {height}")
+    return image
+
+
+def _ends_well(stream, kind, size):
+    """Whether the last bytes are those of a whole file."""
+    stream.seek(max(0, size - 64))
+    tail = stream.read()
+    if kind in ("JPEG", "MPO"):
+        return b"\xff\xd9" in tail
+    if kind == "PNG":
+        return b"IEND" in tail
+    if kind == "GIF":
+        return b"\x3b" in tail[-4:]
+    stream.seek(0)
+    head = stream.read(12)
+    if kind == "WEBP":
+        return size >= int.from_bytes(head[4:8], "little") + 8
+    if kind == "BMP":
+        return size >= int.from_bytes(head[2:6], "little") > 0
+    return False  # TIFF: rare, and its directory may be anywhere
+
+
+def _to_rgb(image):
+    """Any Pillow mode -> RGB: transparency over white, deep grey scaled."""
+    from PIL import Image
+
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return Image.fromarray(_scaled(image)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(ground, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scaled(image):
+    """Deep grey -> uint8 (height, width): 16 bits / 257; wider integers and reals by their own largest value."""
+    values = np.nan_to_num(np.asarray(image, "float32"), posinf=0.0, neginf=0.0)
+    if image.mode.startswith("I;16"):
+        scale = 257.0
+    else:
+        largest = float(values.max(initial=0.0))
+        integers = image.mode == "I"
+        if integers:
+            scale = 1.0 if largest <= 255 else 257.0 if largest <= 65535 else largest / 255
+        else:
+            scale = 1 / 255 if 0 < largest <= 1 else 1.0 if largest <= 255 else largest / 255
+    return np.clip(np.round(values / scale), 0, 255).astype("uint8")
+
+
+def _reason(error):
+    """A sentence of an exception, without the path."""
+    if isinstance(error, FileNotFoundError):
+        return "file not found"
+    if isinstance(error, IsADirectoryError):
+        return "a folder, not a file"
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    text = " ".join(str(error).split())[:160]
+    if isinstance(error, OSError) and "truncated" in text.lower():
+        return f"truncated or damaged: {text}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"damaged: {text or type(error).__name__}"

@@ -1,0 +1,116 @@
+"""Trees of image files: which classes, which files, in an order that depends on names only."""
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from isra_keras.data.decode import IMAGE_SUFFIXES, check_image
+from isra_keras.data.domain import BadImage
+from isra_keras.errors import UserError
+
+ON_BAD_IMAGE = ("skip", "error")
+
+
+class Scan(NamedTuple):
+    """Readable files of a list.
+
+    Attributes:
+        keep: positions of the readable files.
+        bad: the others, with the reason.
+    """
+
+    keep: list[int]
+    bad: tuple[BadImage, ...]
+
+
+def class_folders(folder):
+    """Names of the visible sub-folders, sorted.
+
+    Raises:
+        UserError: if `folder` is no readable folder.
+    """
+    return sorted(entry.name for entry in _entries(folder) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def image_files(folder, recursive=True):
+    """Visible image files of a folder, by suffix, sorted by path; safe against loops of symbolic links.
+
+    Args:
+        folder: where to look.
+        recursive: also in sub-folders.
+
+    Returns:
+        list of paths.
+
+    Raises:
+        UserError: if `folder` is no readable folder.
+    """
+    found, waiting, seen = [], [str(folder)], set()
+    while waiting:
+        current = waiting.pop()
+        real = os.path.realpath(current)
+        if real in seen:
+            continue
+        seen.add(real)
+        for entry in _entries(current):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                waiting.extend([entry.path] if recursive else [])
+            elif entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file():
+                found.append(entry.path)
+    return sorted(found)
+
+
+def scan(paths, on_bad_image="skip", threads=None):
+    """Checks header and ending of every file in parallel.
+
+    Args:
+        paths: image files.
+        on_bad_image: "skip" leaves bad files out and names them; "error" refuses.
+        threads: number of readers; None for a few for each processor.
+
+    Returns:
+        `Scan`.
+
+    Raises:
+        UserError: with "error", if a file is bad; if `on_bad_image` is unknown.
+    """
+    if on_bad_image not in ON_BAD_IMAGE:
+        raise UserError(f"Expected on_bad_image of {', '.join(ON_BAD_IMAGE)}; received '{on_bad_image}'.")
+    with ThreadPoolExecutor(threads or min(32, 4 * (os.cpu_count() or 1))) as pool:
+        reasons = list(pool.map(check_image, paths, chunksize=64))
+    bad = tuple(BadImage(path, reason) for path, reason in zip(paths, reasons) if reason)
+    if bad and on_bad_image == "error":
+        raise UserError(f"Expected readable images; {summary(bad)}. Remove or replace them, or skip bad images.")
+    return Scan([index for index, reason in enumerate(reasons) if reason is None], bad)
+
+
+def summary(bad_images, shown=5):
+    """ "3 of them cannot be read: a.jpg (empty file), ..." of `BadImage`s."""
+    named = ", ".join(f"{bad.path} ({bad.reason})" for bad in bad_images[:shown])
+    more = f" and {len(bad_images) - shown} more" if len(bad_images) > shown else ""
+    kinds = Counter(bad.reason.split(":")[0] for bad in bad_images)
+    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(4)) if len(bad_images) > 1 else ""
+    files = "file" if len(bad_images) == 1 else "files"
+    return f"{len(bad_images)} {files} cannot be read{f' ({counts})' if counts else ''}: {named}{more}"
+
+
+def describe(folder, shown=8):
+    """What a folder holds, for messages about a missing dataset."""
+    if not os.path.exists(folder):
+        return f"'{folder}' does not exist"
+    if not os.path.isdir(folder):
+        return f"'{folder}' is a file"
+    names = sorted(entry.name for entry in _entries(folder) if not entry.name.startswith("."))
+    listed = ", ".join(names[:shown]) + (f", ... ({len(names)} entries)" if len(names) > shown else "")
+    return f"'{folder}' holds {listed or 'nothing'}"
+
+
+def _entries(folder):
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise UserError(f"Expected a readable folder; received '{folder}': {error.strerror}.") from error

@@ -1,0 +1,300 @@
+"""From names or folders to a `Task`: `load_task` for the benchmarks, `folder_task` for anybody's own images."""
+
+import os
+import warnings
+
+import numpy as np
+
+from isra_keras.data import image_folder
+from isra_keras.data.domain import Domain, Task
+from isra_keras.data.locate import data_roots, find_domain, find_feature_file, missing
+from isra_keras.data.protocols import choose, facts, plain, protocols
+from isra_keras.errors import UserError
+
+DATASETS = tuple(protocols())
+PHOTO_SIZE = 256
+
+
+def domain_names(dataset):
+    """Full names of a dataset's domains, as a list."""
+    return list(protocol_of(dataset).domains)
+
+
+def protocol_of(dataset):
+    """The `Protocol` of a dataset.
+
+    Raises:
+        UserError: if the name is unknown.
+    """
+    return protocols()[choose(dataset, list(protocols()), "dataset")]
+
+
+def resolve_domain(dataset, name):
+    """Full name of a domain from any spelling ("Rw", "Real World") of it.
+
+    Raises:
+        UserError: if the name is unknown.
+    """
+    protocol = protocol_of(dataset)
+    for domain in protocol.domains:
+        if plain(name) and plain(name) in protocol.spellings(domain):
+            return domain
+    return choose(name, protocol.domains, f"domain of {protocol.name}")
+
+
+def resolve_task_name(dataset, name):
+    """(source, target) of a task name such as "Ar-Cl", "A2W", "printed->handwritten".
+
+    Args:
+        dataset: name of the dataset.
+        name: two domains joined by "-", "->", "2", "_to_", ":" or "/".
+
+    Raises:
+        UserError: if it is no pair of domains.
+    """
+    text = str(name)
+    for joint in ("->", "→", "-", "_to_", ":", "/", ",", "2"):
+        parts = [part.strip() for part in text.split(joint)]
+        if len(parts) == 2 and all(parts):
+            return _checked_pair(protocol_of(dataset), *(resolve_domain(dataset, part) for part in parts))
+    shorts = ", ".join(protocol_of(dataset).domains.values())
+    raise UserError(f"Expected a task SOURCE-TARGET with domains of {shorts}; received '{name}'.")
+
+
+def task_name(dataset, source, target):
+    """Short name of a task: "Ar-Cl"."""
+    shorts = protocol_of(dataset).domains
+    return "-".join(shorts[resolve_domain(dataset, name)] for name in (source, target))
+
+
+def task_names(dataset):
+    """Short names of all tasks of a dataset, in the order of its domains."""
+    shorts = protocol_of(dataset).domains.values()
+    return [f"{source}-{target}" for source in shorts for target in shorts if source != target]
+
+
+def load_task(
+    dataset, source=None, target=None, data_dir=None, seed=0, allow_incomplete=False, on_bad_image="skip"
+):  # fmt: skip
+    """A benchmark task with its partial protocol.
+
+    Args:
+        dataset: one of `DATASETS`.
+        source, target: domains, by full or short name; None for the dataset's default.
+        data_dir: folder of the dataset, or one that holds it; None for the environment's ISRA_DATA, ISRA_TEST_DATA.
+        seed: of data that is made at run time (glyphs).
+        allow_incomplete: go on where counts differ from the protocol's.
+        on_bad_image: "skip" leaves unreadable files out (see `Domain.bad_images`), "error" refuses.
+
+    Returns:
+        `Task`; the target's labels use the source's numbering.
+
+    Raises:
+        UserError: if a name is unknown, data is missing, or counts differ.
+    """
+    protocol = protocol_of(dataset)
+    default = protocol.default
+    pair = [resolve_domain(protocol.name, given or fallback) for given, fallback in zip((source, target), default)]
+    source, target = _checked_pair(protocol, *pair)
+    if protocol.name == "glyphs":
+        return _glyph_task(protocol, source, target, seed)
+    roots = data_roots(protocol, data_dir)
+    if protocol.kind == "features":
+        return _feature_task(protocol, source, target, roots, allow_incomplete)
+    if protocol.name == "imagenet_caltech":
+        from isra_keras.data.imagenet_caltech import imagenet_caltech_task
+
+        return imagenet_caltech_task(protocol, source, target, roots, allow_incomplete, on_bad_image)
+    every = tuple(range(len(protocol.classes)))
+    shared = tuple(protocol.classes.index(name) for name in protocol.shared)
+    domains = []
+    for name, wanted in ((source, every), (target, shared)):
+        folder = find_domain(protocol, name, roots)
+        domains.append(read_classes(protocol, name, folder, wanted, allow_incomplete, on_bad_image))
+    return _task(protocol, *domains, protocol.shared, PHOTO_SIZE)
+
+
+def folder_task(source_dir, target_dir, on_bad_image="skip"):
+    """A task of anybody's own two folders.
+
+    Args:
+        source_dir: a folder of class folders of images; each class folder may be nested further.
+        target_dir: class folders with names of the source's classes (the labels serve evaluation only), or images
+            without labels, directly or nested.
+        on_bad_image: as in `load_task`.
+
+    Returns:
+        `Task` with `shared_classes` None if the target has no labels.
+
+    Raises:
+        UserError: if a folder is missing or empty, or a target class is unknown in the source.
+    """
+    for role, folder in (("source", source_dir), ("target", target_dir)):
+        if not os.path.isdir(folder):
+            raise UserError(f"Expected a folder of images as {role}; {image_folder.describe(folder)}.")
+    classes = tuple(image_folder.class_folders(source_dir))
+    if len(classes) < 2:
+        raise UserError(
+            f"Expected at least two class folders in the source; {image_folder.describe(source_dir)}. "
+            "Put the images of each class in a folder of its own."
+        )
+    source = _labelled_folder(source_dir, classes, classes, on_bad_image)
+    folders = image_folder.class_folders(target_dir)
+    if set(folders) & set(classes):
+        target = _labelled_target(target_dir, folders, classes, on_bad_image)
+    else:
+        target = _unlabelled_folder(target_dir, classes, folders, on_bad_image)
+    shared = tuple(name for index, name in enumerate(classes) if index in set(target.labels.tolist())) or None
+    return Task(f"{source.name}-{target.name}", source, target, classes, shared, "images", PHOTO_SIZE)
+
+
+def read_classes(protocol, domain, folder, wanted, allow_incomplete, on_bad_image):
+    """`Domain` of the classes `wanted` (indices) of a protocol's domain; labels are these indices.
+
+    Raises:
+        UserError: if counts differ from the protocol's and `allow_incomplete` is False, or nothing is there.
+    """
+    present = {plain(name): name for name in image_folder.class_folders(folder)}
+    files, labels, problems = [], [], []
+    for index in wanted:
+        name, expected = protocol.classes[index], protocol.counts[domain][index]
+        found = present.get(plain(name))
+        images = image_folder.image_files(os.path.join(folder, found), recursive=False) if found else []
+        if len(images) != expected:
+            state = f"{len(images):,} images" if found else "no folder"
+            problems.append(f"{name}: expected {expected:,} images, found {state}")
+        files += images
+        labels += [index] * len(images)
+    report_problems(protocol, domain, folder, problems, allow_incomplete)
+    return make_domain(domain, protocol.classes, files, labels, folder, on_bad_image)
+
+
+def report_problems(protocol, domain, place, problems, allow_incomplete):
+    """Refuses differences from the protocol, or warns of them where they are allowed."""
+    if not problems:
+        return
+    text = f"{protocol.name}, domain {domain} in '{place}' differs from the protocol: {'; '.join(problems[:8])}"
+    text += f"; and {len(problems) - 8} more classes." if len(problems) > 8 else "."
+    if not allow_incomplete:
+        raise UserError(f"{text} Get the whole dataset ({protocol.origin}), or go on with --allow-incomplete.")
+    warnings.warn(text, stacklevel=3)
+
+
+def make_domain(name, classes, files, labels, place, on_bad_image):
+    """`Domain` of image files after the scan for bad ones."""
+    kept = image_folder.scan(files, on_bad_image)
+    if not kept.keep:
+        bad = f" ({image_folder.summary(kept.bad)})" if kept.bad else ""
+        raise UserError(f"Expected readable images in '{place}'; found none{bad}.")
+    if kept.bad:
+        warnings.warn(f"{name}: {image_folder.summary(kept.bad)}; skipped.", stacklevel=3)
+    paths = tuple(files[index] for index in kept.keep)
+    return Domain(name, tuple(classes), np.asarray(labels, "int32")[kept.keep], paths, None, kept.bad)
+
+
+def _labelled_folder(folder, names, classes, on_bad_image):
+    """`Domain` of the class folders `names`; every one must hold a readable image."""
+    files, labels = [], []
+    for name in names:
+        images = image_folder.image_files(os.path.join(folder, name))
+        if not images:
+            raise UserError(
+                f"Expected images in every class folder; '{os.path.join(folder, name)}' holds none. "
+                "Add images or remove the folder."
+            )
+        files += images
+        labels += [classes.index(name)] * len(images)
+    domain = make_domain(_base(folder), classes, files, labels, folder, on_bad_image)
+    for name in names:
+        if not np.any(domain.labels == classes.index(name)):
+            bad = [item for item in domain.bad_images if item.path.startswith(os.path.join(folder, name) + os.sep)]
+            raise UserError(f"Expected readable images of class '{name}'; {image_folder.summary(bad)}.")
+    return domain
+
+
+def _labelled_target(folder, names, classes, on_bad_image):
+    unknown = [name for name in names if name not in classes]
+    if unknown:
+        raise UserError(
+            f"Expected target classes that the source has ({', '.join(classes[:20])}{', ...' * (len(classes) > 20)}); "
+            f"received '{unknown[0]}' in '{folder}'. Rename or remove the folder, or give the images without class "
+            "folders."
+        )
+    loose = image_folder.image_files(folder, recursive=False)
+    if loose:
+        raise UserError(
+            f"Expected the target's images either all in class folders or all without; '{folder}' holds "
+            f"{len(names)} class folders and {len(loose)} images beside them, such as '{loose[0]}'."
+        )
+    return _labelled_folder(folder, names, classes, on_bad_image)
+
+
+def _unlabelled_folder(folder, classes, sub_folders, on_bad_image):
+    files = image_folder.image_files(folder)
+    if not files:
+        raise UserError(f"Expected images in the target; {image_folder.describe(folder)}.")
+    if sub_folders:
+        warnings.warn(
+            f"No folder in '{folder}' ({', '.join(sub_folders[:5])}) has the name of a source class "
+            f"({', '.join(classes[:5])}): its images are taken as unlabelled.",
+            stacklevel=3,
+        )
+    return make_domain(_base(folder), classes, files, [-1] * len(files), folder, on_bad_image)
+
+
+def _base(folder):
+    return os.path.basename(os.path.abspath(folder)) or str(folder)
+
+
+def _checked_pair(protocol, source, target):
+    if source == target:
+        raise UserError(f"Expected two different domains of {', '.join(protocol.domains)}; received '{source}' twice.")
+    return source, target
+
+
+def _task(protocol, source, target, shared, image_size):
+    name = "-".join(protocol.domains[domain.name] for domain in (source, target))
+    return Task(name, source, target, source.class_names, tuple(shared), protocol.kind, image_size)
+
+
+def _glyph_task(protocol, source, target, seed):
+    """36 classes -> the 10 digits; from the handwritten digits (10 classes) -> the digits 0 to 4."""
+    from isra_keras.data import glyphs
+
+    digits = protocol.classes[:10]
+    classes = digits if source == "handwritten" else protocol.classes
+    shared = digits[:5] if source == "handwritten" else digits
+    domains = []
+    for name, count in ((source, len(classes)), (target, len(shared))):
+        images, labels = glyphs.load(name, seed)
+        keep = labels < count
+        domains.append(Domain(name, classes, labels[keep], None, images[keep]))
+    return _task(protocol, *domains, shared, glyphs.SIZE)
+
+
+def _feature_task(protocol, source, target, roots, allow_incomplete):
+    path = find_feature_file(protocol, roots)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            columns = {name: archive[name] for name in ("features", "domain", "cls", "path")}
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"Expected {protocol.layout}; '{path}' cannot be read: {error}.") from error
+    domains = []
+    for name, wanted in ((source, protocol.classes), (target, protocol.shared)):
+        rows = [i for i in np.flatnonzero(columns["domain"] == name) if str(columns["cls"][i]) in wanted]
+        order = sorted(rows, key=lambda i: (protocol.classes.index(str(columns["cls"][i])), str(columns["path"][i])))
+        labels = np.array([protocol.classes.index(str(columns["cls"][i])) for i in order], "int32")
+        if not order:
+            raise missing(protocol, roots, f"'{path}' has no rows of domain {name}")
+        counts = np.bincount(labels, minlength=len(protocol.classes))
+        expected = zip(protocol.classes, counts, protocol.counts[name])
+        problems = [f"{c}: expected {e} rows, found {n}" for c, n, e in expected if c in wanted and n != e]
+        report_problems(protocol, name, path, problems, allow_incomplete)
+        arrays = np.ascontiguousarray(columns["features"][order], "float32")
+        domains.append(Domain(name, protocol.classes, labels, None, arrays))
+    return _task(protocol, *domains, protocol.shared, None)
+
+
+def shared_pairs():
+    """[(ImageNet index, Caltech-256 index)] of the 84 classes that both have."""
+    return [tuple(pair) for pair in facts()["imagenet_caltech"]["pairs"]]
