@@ -178,6 +178,7 @@ def write_results(out, config, task, model, evaluation, indices, history, select
     Returns:
         `RunResult`.
     """
+    from isra_keras.analysis.curves import read_history
     from isra_keras.analysis.per_class import judged_shared, prediction_weights
     from isra_keras.analysis.report import write_report
     from isra_keras.selection.scores import softmax
@@ -188,7 +189,10 @@ def write_results(out, config, task, model, evaluation, indices, history, select
     info = describe_model(config, task, selected_step, weights, bool((labels >= 0).any()))
     write_text(out / "model.json", json.dumps(info, indent=2) + "\n")
     title = f"{info['method']} on {config.task_name}, seed {config.seed}"
-    write_report(out, evaluation, labels, list(task.class_names), weights, title=title)
+    curves = [entry | {"accuracy": entry.get("oracle_accuracy")} for entry in read_history(out / "metrics.jsonl")]
+    for entry in curves:
+        entry.pop("oracle_accuracy", None)  # the report draws it as "accuracy (oracle: target labels)"
+    write_report(out, evaluation, labels, list(task.class_names), weights, curves, title)
     judged = np.asarray(weights if weights is not None else prediction_weights(softmax(evaluation.logits)))
     selected, last, oracle = choices(history, selected_step, model.method.stages()[-1].name)
     result = RunResult(

@@ -1,0 +1,170 @@
+"""IWAN: importance weighted adversarial nets (Zhang et al., CVPR 2018)."""
+
+from dataclasses import replace
+
+import keras
+from keras import ops
+
+from isra_keras.initializers import TorchUniform
+from isra_keras.layers import DomainDiscriminator, dann_coefficient, reverse_gradient
+from isra_keras.losses import cross_entropy, domain_cross_entropy, masked_entropy, mean_entropy
+from isra_keras.objective import Objective, Stage, Views
+
+_PARTS = ("discriminator_weight", "discriminator_adversarial")
+_BASE = {
+    "learning_rate": 1e-4,  # of the backbone; TLLib's lr is that of the heads, ten times as much
+    "schedule": {"gamma": 1e-3, "power": 0.75, "period": 1.0, "clamp": None},
+    "momentum": 0.9,
+    "nesterov": True,
+    "weight_decay": 1e-3,
+    "batch_size": 36,
+    "iterations": 5000,
+    "eval_interval": 500,
+    "multipliers": {part: (10.0, 1.0) for part in ("bottleneck", "classifier", *_PARTS)} | {"backbone": (1.0, 1.0)},
+    "options": {},
+    "source_sampling": "shuffle",
+}
+_TLLIB = _BASE | {"iterations": 10000, "eval_interval": 1000, "options": {"ramp_iterations": 10000}}
+_CAFFE = {"learning_rate": 3e-4, "nesterov": False, "weight_decay": 0.0, "batch_size": 64, "iterations": 62500}
+
+
+@keras.saving.register_keras_serializable("isra_keras")
+class IWAN(Objective):
+    """One discriminator D only estimates how source-like each source row is; a second one, D_0, plays the adversarial
+    game with the source rows weighted by it, so that rows unlike anything in the target drop out.
+
+        (1) L_ce = mean CE over the source.
+        (2) L_D = (mean BCE(D(f_s), 1) + mean BCE(D(f_t), 0)) / 2, f stopped.
+        (3) u = 1 - D(f_s);  w = u / (mean(u) + 1e-5), a constant.
+        (4) L_0 = (mean_i w_i BCE(D_0(GRL(f_s)), 1) + mean BCE(D_0(GRL(f_t)), 0)) / 2.
+        (5) H = mean target entropy;  L = L_ce + 1.5 a L_D + a L_0 + gamma H.
+        The reversal's coefficient is c = 2 / (1 + exp(-10 t / T)) - 1, t = step.
+
+    variant="tllib" is the above, TLLib's joint training. variant="paper" is the authors' Caffe code: (1) alone in
+    stage "source"; stage "adapt" freezes the classifier and a copy of the network, which gives f_s, and trains the
+    network that gives f_t with a (L_D + L_0) + gamma c H; no epsilon in (3), entries of p below 1e-3 left out of H,
+    and c = 0.1 (2 / (1 + exp(-min(1, t / T))) - 1) ends at 0.046.
+
+    Differs from TLLib: T is the run's length, not 10,000, unless told. Differs from the Caffe code: biases learn as
+    fast as kernels (theirs twice as fast); `source_share` is ours, theirs is not published; in stage "adapt" the
+    source also passes the trained network and moves BN's running statistics.
+
+    Args:
+        variant: "tllib" or "paper".
+        adversarial_weight: a; None is 3 for "tllib" and 1 for "paper".
+        entropy_weight: gamma.
+        ramp_iterations: T; None is the number of steps of the stage.
+        weight_dropout: dropout in (3), with a mask of its own, as in both originals; False steadies the weights.
+        source_share: share of the steps that stage "source" of "paper" takes.
+        discriminator_width, dropout: of both discriminators.
+
+    Reference:
+        https://arxiv.org/abs/1803.09210; https://github.com/thuml/Transfer-Learning-Library;
+        https://github.com/hellojing89/weightedGANpartialDA.
+    """
+
+    network_options = {"bottleneck": "bn_relu", "bottleneck_initializer": "torch", "classifier_initializer": "torch"}
+    joint_forward = True
+    multipliers = {part: (10.0, 1.0) for part in _PARTS}
+    recipes = {
+        "default": _BASE,
+        "office_home": _TLLIB | {"iterations": 30000},
+        "office31": _TLLIB | {"learning_rate": 3e-5},
+        "imagenet_caltech": _TLLIB
+        | {"tasks": {"I-C": {"network_options": {"bottleneck": "none"}}, "C-I": {"feature_dim": 2048}}},
+        "paper": _TLLIB | _CAFFE | {"options": {"variant": "paper", "ramp_iterations": 10000}},
+    }
+
+    def __init__(self, variant="tllib", adversarial_weight=None, entropy_weight=0.1, ramp_iterations=None,
+                 weight_dropout=True, source_share=0.2, discriminator_width=1024, dropout=0.5, **kwargs):  # fmt: skip
+        super().__init__(**kwargs)
+        if variant not in ("tllib", "paper"):
+            raise ValueError(f"Expected variant 'tllib' or 'paper'; received {variant!r}.")
+        self.variant, self.adversarial_weight, self.entropy_weight = variant, adversarial_weight, entropy_weight
+        self.ramp_iterations, self.weight_dropout, self.source_share = ramp_iterations, weight_dropout, source_share
+        self.discriminator_width, self.dropout = discriminator_width, dropout
+        if variant == "paper":
+            self.network_options, self.joint_forward = {"bottleneck": "linear"}, False
+
+    def stages(self):
+        if self.variant == "tllib":
+            return (Stage(),)
+        return (Stage("source", self.source_share), Stage("adapt", 1.0 - self.source_share, frozen=("classifier",)))
+
+    def attach(self, network):
+        if self.variant == "paper":
+            self.source_network = type(network).from_config(network.get_config() | {"name": "source_network"})
+            self.source_network.trainable = False
+
+    def on_stage_begin(self, stage, network):
+        if self.variant == "paper" and stage.name == "adapt":
+            self.source_network.set_weights(network.get_weights())
+
+    def build_parts(self, feature_dim, num_classes, pooled_dim, sizes):
+        width, biases = self.discriminator_width, "zeros"
+        kernels = [keras.initializers.RandomNormal(0.0, deviation) for deviation in (0.01, 0.01, 0.3)]
+        if self.variant == "tllib":
+            kernels, biases = TorchUniform(), [TorchUniform(fan_in) for fan_in in (feature_dim, width, width)]
+        for name in _PARTS:
+            setattr(self, name, DomainDiscriminator(width, self.dropout, 1, kernels, biases, name=name))
+            getattr(self, name).build((None, feature_dim))
+
+    def loss_terms(self, views, context):
+        classification = ops.mean(cross_entropy(views.source.logits, views.source.labels))
+        if context.stage == "source":
+            return {"classification": classification}
+        tllib, coefficient, views = self.variant == "tllib", self.ramp(context), self.semantic_views(views, context)
+        a = self.adversarial_weight or (3.0 if tllib else 1.0)
+        weights = self.importance_weights(views.source.features, context)
+        terms = {
+            "weight_discriminator": (1.5 * a if tllib else a) * self.weight_discriminator_loss(views, context),
+            "adversarial": a * self.adversarial_loss(views, weights, coefficient, context),
+        }
+        if tllib:
+            entropy = self.entropy_weight * mean_entropy(views.target.logits, 1e-5)
+            return {"classification": classification, **terms, "target_entropy": entropy}
+        entropy = ops.mean(masked_entropy(views.target.logits, 1e-3))
+        return terms | {"target_entropy": self.entropy_weight * coefficient * entropy}
+
+    def ramp(self, context):
+        """The reversal's coefficient c, float32 scalar."""
+        length = self.ramp_iterations or context.max_iterations
+        if self.variant == "tllib":
+            return dann_coefficient(context.step, length)
+        return dann_coefficient(ops.minimum(context.step, length), length, high=0.1, slope=1.0)
+
+    def semantic_views(self, views, context):
+        """Paper form, stage "adapt": the source as the frozen copy sees it, for the plug-in too."""
+        if self.variant == "tllib" or context.stage == "source":
+            return views
+        outputs = self.source_network(ops.cast(views.source.images, "float32"), training=False)
+        outputs = {name: ops.stop_gradient(value) for name, value in outputs.items()}
+        return Views(replace(views.source, **outputs), views.target)
+
+    def weight_discriminator_loss(self, views, context):
+        """(2): float32 scalar."""
+        features = ops.stop_gradient(views.concatenate("features"))
+        return _domain_loss(self.discriminator_weight(features, training=context.training), views.source.size)
+
+    def importance_weights(self, source_features, context):
+        """(3) of features (n, d): (n,), constant."""
+        training = context.training and self.weight_dropout
+        unlikely = ops.sigmoid(-self.discriminator_weight(ops.stop_gradient(source_features), training=training))
+        return ops.stop_gradient(unlikely / (ops.mean(unlikely) + (1e-5 if self.variant == "tllib" else 1e-20)))
+
+    def adversarial_loss(self, views, weights, coefficient, context):
+        """(4): float32 scalar."""
+        features = reverse_gradient(views.concatenate("features"), coefficient)
+        domain_logits = self.discriminator_adversarial(features, training=context.training)
+        return _domain_loss(domain_logits, views.source.size, weights)
+
+    def get_config(self):
+        names = ("variant", "adversarial_weight", "entropy_weight", "ramp_iterations", "weight_dropout",
+                 "source_share", "discriminator_width", "dropout")  # fmt: skip
+        return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+def _domain_loss(logits, rows, weights=1.0):
+    """Half the sum of the means over the first `rows` logits (source, weighted) and over the others (target)."""
+    source = weights * domain_cross_entropy(logits[:rows], 1.0)
+    return 0.5 * (ops.mean(source) + ops.mean(domain_cross_entropy(logits[rows:], 0.0)))
