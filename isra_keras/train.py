@@ -164,10 +164,11 @@ def given_values(args):
     if args.task:
         if args.source or args.target:
             raise UserError("Expected --task or --source and --target; received both.")
-        source, separator, target = args.task.partition("-")
-        if not separator or not source or not target:
-            raise UserError(f"Expected --task as SOURCE-TARGET, e.g. Ar-Cl; received '{args.task}'.")
-        values |= {"source": source, "target": target}
+        from isra_keras.data.tasks import resolve_task_name
+        from isra_keras.training.config import TrainConfig
+
+        pair = resolve_task_name(args.dataset or TrainConfig.dataset, args.task)
+        values |= dict(zip(("source", "target"), pair))
     if args.option:
         values["method_options"] = dict(_option(text) for text in args.option)
     if (args.source_dir or args.target_dir) and (args.dataset or args.task or args.source or args.target):
@@ -193,24 +194,23 @@ def configuration(given, out, resume):
 
     path = Path(out or ".") / "config.json"
     if not (resume and path.is_file()):
-        return resolve(**canonical(given))
+        return resolve(**given)
     saved = TrainConfig.load(path)
-    for name, value in canonical(given).items():
+    for name, value in _canonical(given, saved).items():
         if isinstance(value, dict):
             value = getattr(saved, name) | value
         setattr(saved, name, value)
     return saved.validate()
 
 
-def canonical(given):
-    """The same values with the domains' full names ("Ar" -> "Art")."""
-    if "source" not in given and "target" not in given or given.get("source_dir"):
+def _canonical(given, saved):
+    """The same values with the full names of domains."""
+    if not saved.dataset:
         return given
     from isra_keras.data.tasks import resolve_domain
-    from isra_keras.training.config import TrainConfig
 
-    dataset = given.get("dataset", TrainConfig.dataset)
-    return given | {side: resolve_domain(dataset, given[side]) for side in ("source", "target") if side in given}
+    sides = (side for side in ("source", "target") if side in given)
+    return given | {side: resolve_domain(saved.dataset, given[side]) for side in sides}
 
 
 def free_folder(config):

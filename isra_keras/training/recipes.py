@@ -43,8 +43,6 @@ FEATURES = {
 
 DATASETS = {
     "glyphs": {
-        "source": "printed",
-        "target": "handwritten",
         "backbone": "small_cnn",
         "weights": "none",
         "image_size": None,
@@ -60,8 +58,6 @@ DATASETS = {
     },
     "office_home": PHOTOS
     | {
-        "source": "Art",
-        "target": "Clipart",
         "iterations": 5000,
         "eval_interval": 500,
         # ISRA trains 8,000 iterations on 512-d features: isra.md, section 4.
@@ -70,8 +66,6 @@ DATASETS = {
     },
     "office31": PHOTOS
     | {
-        "source": "amazon",
-        "target": "dslr",
         "learning_rate": 1e-4,
         "iterations": 2000,
         "eval_interval": 200,
@@ -81,8 +75,6 @@ DATASETS = {
     },
     "imagenet_caltech": PHOTOS
     | {
-        "source": "ImageNet",
-        "target": "Caltech",
         "iterations": 40000,
         "eval_interval": 4000,
         "semantic_options": {"num_topics": 64},
@@ -91,15 +83,13 @@ DATASETS = {
     },
     "office_caltech10": PHOTOS
     | {
-        "source": "amazon",
-        "target": "webcam",
         "backbone": "mobilenet_v2",
         "iterations": 400,
         "eval_interval": 50,
         "semantic_options": {"num_topics": 32},
     },
-    "office_caltech10_features": FEATURES | {"source": "amazon", "target": "webcam"},
-    "pacs_features": FEATURES | {"source": "photo", "target": "sketch"},
+    "office_caltech10_features": FEATURES,
+    "pacs_features": FEATURES,
     "folders": PHOTOS
     | {
         "backbone": "mobilenet_v2",
@@ -176,18 +166,16 @@ def resolve(**given):
         >>> resolve(dataset="office_home", source="Ar", target="Cl", num_topics=64).iterations
         8000
     """
-    given = {name: value for name, value in given.items() if value is not None}
-    if given.get("source_dir") or given.get("target_dir"):
-        given["dataset"] = None
-    dataset = given.get("dataset", TrainConfig.dataset)
-    TrainConfig(**{k: v for k, v in given.items() if k in ("method", "variant", "recipe", "source_dir", "target_dir")},
-                dataset=dataset).validate()  # fmt: skip
-    defaults = _dataset(dataset)
-    source, target = (given.get(side) or defaults.get(side) for side in ("source", "target"))
+    from isra_keras.data.tasks import task_name
+
+    given = _canonical({name: value for name, value in given.items() if value is not None})
+    names = ("method", "variant", "recipe", "dataset", "source", "target", "source_dir", "target_dir")
+    TrainConfig(**{name: given[name] for name in names if name in given}).validate()
+    dataset = given["dataset"]
+    task = task_name(dataset, given["source"], given["target"]) if dataset else None
     values = recipe(
         dataset, given.get("method", TrainConfig.method), given.get("semantic", TrainConfig.semantic),
-        given.get("variant"), task_key(source, target), given.get("recipe", TrainConfig.recipe),
-        given.get("feature_dim"),
+        given.get("variant"), task, given.get("recipe", TrainConfig.recipe), given.get("feature_dim"),
     )  # fmt: skip
     if "iterations" in given and "eval_interval" not in given:  # a shortened run keeps its number of evaluations
         share = given["iterations"] / values["iterations"]
@@ -198,20 +186,21 @@ def resolve(**given):
         given["multipliers"] = _fresh_backbone(given["multipliers"])
     if given.get("backbone") == "features":
         given = {"image_size": None, "crop_size": None, "augment": False} | given
-    if source and target and dataset is not None:
-        given |= {"source": source, "target": target}
     return TrainConfig(**(values | given)).validate()
 
 
-SHORT = {
-    "art": "Ar", "clipart": "Cl", "product": "Pr", "realworld": "Rw", "real_world": "Rw", "amazon": "A", "dslr": "D",
-    "webcam": "W", "imagenet": "I", "caltech": "C", "caltech256": "C", "caltech10": "C",
-}  # fmt: skip
+def _canonical(given):
+    """The same values with full names of dataset and domains, the dataset's defaults where there are none."""
+    from isra_keras.data.tasks import protocol_of, resolve_domain
 
-
-def task_key(source, target):
-    """ "Art", "Clipart" -> "Ar-Cl", the name under which recipes of single tasks are kept."""
-    return "-".join(SHORT.get(str(name).lower().replace(" ", "_"), str(name)) for name in (source, target))
+    if given.get("source_dir") or given.get("target_dir"):
+        return given | {"dataset": None}
+    protocol = protocol_of(given.get("dataset", TrainConfig.dataset))
+    pair = [resolve_domain(protocol.name, given.get(side) or default)
+            for side, default in zip(("source", "target"), protocol.default)]  # fmt: skip
+    if pair[0] == pair[1]:
+        raise UserError(f"Expected two different domains; received '{pair[0]}' twice. Name --source and --target.")
+    return given | {"dataset": protocol.name, "source": pair[0], "target": pair[1]}
 
 
 def _dataset(name):

@@ -1,5 +1,6 @@
 """`run`: a configuration becomes a run folder. Interrupted at any moment, it goes on exactly where it was."""
 
+import os
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,11 +67,25 @@ def _policy(config):
     keras.config.set_dtype_policy(config.precision)
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
-        tf.config.experimental.enable_op_determinism()
+        make_deterministic()
     try:
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def make_deterministic():
+    """Equal results of equal runs, bit by bit.
+
+    On a CPU the operations of a step then run one at a time, each still on all cores: side by side, they would share
+    threads and add up in another order each time. TensorFlow takes that setting only before it has computed anything,
+    as is the case on the command line.
+    """
+    tf.config.experimental.enable_op_determinism()
+    try:
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:
+        pass
 
 
 class Training:
@@ -159,7 +174,7 @@ class Training:
             middle_size=middle_size, augment=config.augment, uses_source=self.stages[self.stage].uses_source,
             source_sampling=config.source_sampling,
         )  # fmt: skip
-        return pairs.dataset(self.local, stop)
+        return own_threads(pairs.dataset(self.local, stop))
 
     def train_step(self, batch, network_training):
         """One step, its log line and its progress."""
@@ -241,7 +256,7 @@ class Training:
     def predict(self, domain):
         """(`Evaluation`, (N,) positions of its rows) of a whole domain."""
         config, indices, done = self.config, [], 0
-        data = evaluation_dataset(domain, 2 * config.batch_size, config.image_size, config.crop_size)
+        data = own_threads(evaluation_dataset(domain, 2 * config.batch_size, config.image_size, config.crop_size))
 
         def watched():
             nonlocal done
@@ -327,6 +342,13 @@ def next_batch(batches, training):
     batch = next(batches)
     training.wait_seconds += time.monotonic() - started
     return batch
+
+
+def own_threads(dataset):
+    """The dataset with threads of its own: the operations of a deterministic step run one after the other."""
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = os.cpu_count() or 1
+    return dataset.with_options(options)
 
 
 def _known(value):
