@@ -15,8 +15,6 @@ from isra_keras.errors import UserError
 from isra_keras.row_output import KnownRows, open_output
 from isra_keras.run_folder import load_run, run_folder
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-
 
 def build_parser():
     """The command line's options."""
@@ -135,39 +133,27 @@ def _samples(network, info, inputs, threads, batch_size, known):
 
 
 def load_image(path, image_size, crop_size, shape):
-    """An image as the network was evaluated on: resized, centre crop.
+    """An image as the network was evaluated on (`data.reader.FileReader`): resized, centre crop.
 
     Args:
         path: file.
-        image_size: side of the square that it is resized to; None takes `shape`.
+        image_size: side of the square that it is resized to; None takes the crop's or the network's.
         crop_size: side of the centre crop; None crops nothing.
         shape: (height, width) that the network takes.
 
     Returns:
-        (float32 (height, width, 3) in 0..255, ""), or (None, reason).
+        (uint8 (height, width, 3), ""), or (None, reason).
     """
-    from isra_keras.data.decode import BadImageError, decode_image
+    from isra_keras.data.decode import BadImageError, decode_resized
 
+    size = image_size or crop_size or shape[0]
     try:
-        image = decode_image(path)
+        image = decode_resized(path, size)
     except BadImageError as error:
         return None, str(error) or "unreadable"
-    except OSError as error:
-        return None, error.strerror or str(error)
-    return fit_image(image, image_size, crop_size, shape), ""
-
-
-def fit_image(image, image_size, crop_size, shape):
-    """uint8 (h, w, 3) -> float32 (height, width, 3) in 0..255: bilinear resize, centre crop."""
-    import tensorflow as tf
-
-    with tf.device("CPU"):
-        size = (image_size, image_size) if image_size else tuple(crop_size and (crop_size, crop_size) or shape)
-        values = tf.image.resize(image, size) if tuple(image.shape[:2]) != size else tf.cast(image, "float32")
-        crop = crop_size or size[0]
-        top, left = (size[0] - crop) // 2, (size[1] - crop) // 2
-        values = values[top : top + crop, left : left + crop]
-        return values.numpy()
+    crop = crop_size or size
+    start = (size - crop) // 2
+    return image[start : start + crop, start : start + crop], ""
 
 
 def iter_images(inputs):
@@ -179,6 +165,8 @@ def iter_images(inputs):
     Raises:
         UserError: if one is not there.
     """
+    from isra_keras.data.decode import IMAGE_SUFFIXES
+
     for given in inputs:
         if not os.path.exists(given):
             raise UserError(f"Expected images or folders; received '{given}', which is not there.")

@@ -10,7 +10,7 @@ import os
 import numpy as np
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # no EPS & co.: they start other programs
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # no EPS & co.: they start other programs
 MAX_PIXELS = 80_000_000
 MAX_BYTES = 256 * 2**20
 _PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<svg")
