@@ -123,8 +123,9 @@ def _check_saving(model):
         each.compile(optimizer())
     _assert_same_state(model, loaded)
     batch = make_batch(model, 7)
-    assert float(model.train_on(batch)["loss"]) == float(loaded.train_on(batch)["loss"])
-    _assert_same_state(model, loaded)
+    first, second = float(model.train_on(batch)["loss"]), float(loaded.train_on(batch)["loss"])
+    assert abs(first - second) <= 1e-5 * abs(first)  # sums that threads share are rounded in any order
+    _assert_same_state(model, loaded, rtol=1e-4, atol=1e-6)
 
 
 def _check_compiled(method_class, options):
@@ -143,8 +144,8 @@ def _check_compiled(method_class, options):
         np.testing.assert_allclose(logs["loss"], expected["loss"], rtol=1e-3, err_msg="XLA against eager")
 
 
-def _assert_same_state(first, second):
+def _assert_same_state(first, second, rtol=0.0, atol=0.0):
     values, others = first.state_variables(), second.state_variables()
     assert len(values) == len(others)
     for (name, a), b in zip(values.items(), others.values()):
-        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=name)
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=rtol, atol=atol, err_msg=name)
