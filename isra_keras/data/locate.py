@@ -69,11 +69,11 @@ def find_feature_file(protocol, roots):
 def missing(protocol, roots, found=None):
     """`UserError` of a dataset that is not there."""
     if not roots:
-        found = f"Neither --data-dir nor the environment variable {ENVIRONMENT[0]} names a folder"
+        found = f"neither --data-dir nor the environment variable {ENVIRONMENT[0]} names a folder"
     found = found or describe(roots[0])
     return UserError(
-        f"Expected the dataset {protocol.name}; {found}. Get it from {protocol.origin}, extract it, and name its "
-        f"folder with --data-dir. The folder must look like this: {protocol.layout}."
+        f"Expected the dataset {protocol.name}; {found}. To get it: {protocol.origin}. Name its folder with "
+        f"--data-dir. It must look like this: {protocol.layout}."
     )
 
 

@@ -95,9 +95,8 @@ class DomainPairs:
 
     def _batch(self, step):
         """The element of a step (int64 scalar)."""
-        rows = self.batch_size
-        begin = step * rows
-        positions = begin + tf.range(rows, dtype=tf.int64)
+        rows = self.batch_size + 0 * step  # not a constant: one element_spec for every size of batch
+        positions = step * rows + tf.range(rows)
         target = shuffled(positions, len(self.task.target), stream_seed(self.seed, "target"))
         batch = {"target": self._part("target", target, step)}
         if not self.uses_source:
@@ -113,13 +112,13 @@ class DomainPairs:
     def _source_indices(self, step, positions):
         seed = stream_seed(self.seed, "source")
         if self.source_sampling == "balanced":
-            return balanced(step, self.batch_size, self.task.source.labels, seed)
+            return balanced(step, tf.size(positions), self.task.source.labels, seed)
         return shuffled(positions, len(self.task.source), seed)
 
     def _part(self, stream, indices, step):
         reader = self._target if stream == "target" else self._source
         seed = stream_seed(self.seed, f"{stream}/augment") if self.augment else None
-        images, used = reader.read(_dynamic(indices), seed, step)
+        images, used = reader.read(indices, seed, step)
         part = {"images": images, "indices": used}
         if stream != "target":
             part["labels"] = tf.gather(tf.constant(self.task.source.labels), used)
@@ -165,12 +164,3 @@ def evaluation_dataset(domain, batch_size, image_size=None, crop_size=None, cach
 
     numbers = tf.data.Dataset.range(-(-count // batch_size)).map(lambda number: tf.cast(number, tf.int32))
     return numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
-
-
-def _dynamic(indices):
-    """The same indices with an unknown number of rows: one element_spec for every size of batch."""
-    return tf.placeholder_with_default(indices, [None]) if False else _forget_rows(indices)
-
-
-def _forget_rows(indices):
-    return tf.reshape(indices, tf.stack([tf.size(indices)]))

@@ -28,7 +28,7 @@ class Protocol:
         counts: {domain: samples of each class}; empty where the data is made at run time.
         aliases: {domain: other folder names}, compared without case and punctuation.
         folders: names that the dataset's own folder may have; of the file, for features.
-        origin: where to get it.
+        origin: how to get it, as a clause.
         layout: what the folder must look like.
     """
 
@@ -96,7 +96,7 @@ def _glyphs():
         default=("printed", "handwritten"),
         classes=letters,
         shared=letters[:10],
-        origin="made at run time from fonts and images that matplotlib and scikit-learn bring",
+        origin="it is made at run time from fonts and images that matplotlib and scikit-learn bring",
     )
 
 
@@ -113,7 +113,7 @@ def _office_home():
         default=("Art", "Clipart"),
         aliases={"RealWorld": ("Real World", "Real"), "Product": ("Products",), "Clipart": ("Clip Art",)},
         folders=("office_home", "OfficeHomeDataset_10072016", "OfficeHomeDataset"),
-        origin="https://www.hemanthdv.org/officeHomeDataset.html",
+        origin="download and extract https://www.hemanthdv.org/officeHomeDataset.html",
         layout="Art/Alarm_Clock/*.jpg, Clipart/..., Product/..., Real World/... (65 class folders in each)",
     )
 
@@ -124,7 +124,7 @@ def _office31():
         domains={"amazon": "A", "dslr": "D", "webcam": "W"},
         default=("amazon", "webcam"),
         folders=("office31", "office", "domain_adaptation_images"),
-        origin="https://faculty.cc.gatech.edu/~judy/domainadapt/ (the raw images)",
+        origin="download and extract https://faculty.cc.gatech.edu/~judy/domainadapt/ (the raw images)",
         layout="amazon/images/back_pack/*.jpg, dslr/images/..., webcam/images/... (31 class folders in each; "
         "'images' may be left out)",
     )
@@ -143,7 +143,8 @@ def _imagenet_caltech():
             "imagenet": ("imagenet2012", "ILSVRC2012", "imagenet1k", "ilsvrc", "CLS-LOC"),
         },
         folders=("imagenet_caltech",),
-        origin="https://www.image-net.org (ILSVRC 2012) and https://data.caltech.edu/records/nyy15-4j048 (Caltech-256)",
+        origin="download and extract https://www.image-net.org (ILSVRC 2012) and "
+        "https://data.caltech.edu/records/nyy15-4j048 (Caltech-256)",
         layout="imagenet/train/n01440764/*.JPEG (1000 folders), imagenet/val/n01440764/*.JPEG (or all of val/ flat with "
         "a val.txt of 'file index' lines), 256_ObjectCategories/001.ak47/*.jpg (256 folders; clutter is ignored)",
     )
@@ -156,7 +157,7 @@ def _office_caltech10():
         default=("amazon", "webcam"),
         aliases={"caltech10": ("caltech",)},
         folders=("office_caltech10", "OfficeCaltechDomainAdaptation", "office_caltech"),
-        origin="https://github.com/redhat12345/OfficeCaltechDomainAdaptation",
+        origin="download and extract https://github.com/redhat12345/OfficeCaltechDomainAdaptation",
         layout="amazon/backpack/*.jpg, caltech10/..., dslr/..., webcam/... (10 class folders in each)",
     )
 
@@ -171,7 +172,7 @@ def _feature_sets():
             default=("amazon", "webcam"),
             kind="features",
             folders=("office_caltech10",),
-            origin="computed from office_caltech10 by any backbone",
+            origin="it is computed from office_caltech10 by any backbone",
             layout=layout.format("office_caltech10_<backbone>"),
         ),
         Protocol(
@@ -180,7 +181,7 @@ def _feature_sets():
             default=("photo", "art_painting"),
             kind="features",
             folders=("pacs",),
-            origin="computed from PACS by any backbone",
+            origin="it is computed from PACS by any backbone",
             layout=layout.format("pacs_<backbone>"),
         ),
     )
