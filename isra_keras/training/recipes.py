@@ -10,6 +10,8 @@ of its training (optimiser, schedule, multipliers, options); how long and in whi
 evaluations as often in proportion as the method needs them.
 """
 
+import copy
+
 from isra_keras.errors import UserError
 from isra_keras.training.config import TrainConfig
 
@@ -186,7 +188,7 @@ def resolve(**given):
         given["multipliers"] = _fresh_backbone(given["multipliers"])
     if given.get("backbone") == "features":
         given = {"image_size": None, "crop_size": None, "augment": False} | given
-    return TrainConfig(**(values | given)).validate()
+    return TrainConfig(**copy.deepcopy(values | given)).validate()  # recipes are shared, configurations are not
 
 
 def _canonical(given):
