@@ -12,6 +12,7 @@ VARIANTS = ("paper", "reference")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("inverse", "cosine", "constant")
+SCHEDULE_VALUES = ("gamma", "power", "period", "clamp")
 SAMPLINGS = ("shuffle", "balanced")
 SELECTIONS = ("mean_entropy", "information_maximisation", "snd", "bnm", "dev", "source_accuracy", "source_risk", "last")
 
@@ -125,9 +126,9 @@ class TrainConfig:
         """
         try:
             values = json.loads(text)
-            version = values.get("format_version", 0)
-        except (ValueError, AttributeError) as error:
-            raise UserError(f"Expected a JSON object in '{where}'; it can't be read ({error}).") from error
+            version = int(values.get("format_version", 0))
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(f"Expected a JSON object in '{where}'; received something else ({error}).") from error
         if version > FORMAT_VERSION:
             raise UserError(
                 f"Expected format_version {FORMAT_VERSION} or lower in '{where}'; received {version}: "
@@ -150,6 +151,10 @@ class TrainConfig:
             text = Path(path).read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"Expected a configuration in '{path}'; it can't be read ({error.strerror}).") from error
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"Expected a text in '{path}'; received bytes that are no UTF-8 ({error.reason})."
+            ) from error
         return cls.from_json(text, path)
 
     def validate(self):
@@ -213,7 +218,7 @@ def _check_names(config):
             option = "--" + name.replace("_", "-")
             raise UserError(f"Expected {option} to be one of {', '.join(valid)}; received {getattr(config, name)!r}.")
     schedule = config.schedule.get("name", "inverse")
-    if schedule not in SCHEDULES:
+    if not isinstance(schedule, str) or schedule not in SCHEDULES:
         raise UserError(f"Expected the schedule to be one of {', '.join(SCHEDULES)}; received {schedule!r}.")
 
 
@@ -229,8 +234,8 @@ def _check_numbers(config):
     if not (config.learning_rate > 0 and math.isfinite(config.learning_rate)):
         raise UserError(f"Expected --learning-rate above 0; received {config.learning_rate}.")
     for name, value in {"momentum": config.momentum, **config.part_momentum}.items():
-        if not 0 <= value < 1:
-            raise UserError(f"Expected momentum of at least 0 and below 1; received {value} ({name}).")
+        if not (_is_number(value) and 0 <= value < 1):
+            raise UserError(f"Expected momentum of at least 0 and below 1; received {value!r} ({name}).")
     for name in ("image_size", "crop_size"):
         value = getattr(config, name)
         if value is not None and value < 8:
@@ -244,8 +249,18 @@ def _check_numbers(config):
 def _check_tables(config):
     for part, pair in config.multipliers.items():
         numbers = isinstance(pair, (list, tuple)) and len(pair) == 2
-        if not numbers or not all(isinstance(value, (int, float)) and value >= 0 for value in pair):
+        if not numbers or not all(_is_number(value) and value >= 0 for value in pair):
             raise UserError(
                 f"Expected multipliers of '{part}' as [learning rate, decay], both at least 0; received {pair!r}."
             )
     config.multipliers = {part: [float(value) for value in pair] for part, pair in config.multipliers.items()}
+    for name, value in config.schedule.items():
+        if name not in ("name", *SCHEDULE_VALUES):
+            raise UserError(f"Expected a schedule of name, {', '.join(SCHEDULE_VALUES)}; received {name!r}.")
+        if name != "name" and not (_is_number(value) or value is None and name in ("period", "clamp")):
+            raise UserError(f"Expected {name} of the schedule to be a number; received {value!r}.")
+
+
+def _is_number(value):
+    """Whether it is a finite number, and neither true nor false."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,147 @@
+"""Recipes hold the values of the paper and of the authors' code: specifications of ISRA, BA3US and the methods."""
+
+import pytest
+
+from isra_keras.errors import UserError
+from isra_keras.methods import METHODS, get_method
+from isra_keras.training.recipes import DATASETS, recipe, resolve
+
+SGD_PARTS = {"backbone": [1, 2], "bottleneck": [10, 2], "classifier": [10, 2]}
+
+
+def subset(config, expected):
+    return {name: getattr(config, name) for name in expected}
+
+
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        (  # isra.md section 4, Office-Home: 8000 / 500, 256 topics, d 512, weights 1 and 1
+            {"dataset": "office_home"},
+            {"iterations": 8000, "eval_interval": 500, "num_topics": 256, "feature_dim": 512, "class2vec_weight": 1.0,
+             "alignment_weight": 1.0, "receptor_l1": 0.5, "learning_rate": 1e-3, "variant": "reference"},
+        ),
+        (  # Office-31: 4000 / 200, 64 topics, weights 0.1 and 0.5, lr 1e-4, complement entropy 5
+            {"dataset": "office31"},
+            {"iterations": 4000, "eval_interval": 200, "num_topics": 64, "feature_dim": 256, "class2vec_weight": 0.1,
+             "alignment_weight": 0.5, "learning_rate": 1e-4, "method_options": {"complement_weight": 5.0}},
+        ),
+        (  # ImageNet to Caltech: the code has 64 topics, the paper 16; C->I has 2048-d features
+            {"dataset": "imagenet_caltech", "source": "I", "target": "C"},
+            {"iterations": 40000, "eval_interval": 4000, "num_topics": 64, "feature_dim": 256},
+        ),
+        ({"dataset": "imagenet_caltech", "source": "I", "target": "C", "recipe": "paper"}, {"num_topics": 16}),
+        ({"dataset": "imagenet_caltech", "source": "C", "target": "I"}, {"num_topics": 64, "feature_dim": 2048}),
+        # BA3US alone: 5000 / 2000 / 40000, 256-d features
+        ({"dataset": "office_home", "semantic": False}, {"iterations": 5000, "eval_interval": 500, "feature_dim": 256}),
+        ({"dataset": "office31", "semantic": False}, {"iterations": 2000, "eval_interval": 200, "learning_rate": 1e-4}),
+        ({"dataset": "imagenet_caltech", "semantic": False}, {"iterations": 40000, "eval_interval": 4000}),
+        # The text gives a tenth of the code's rates; the backbone has a tenth of the others in both.
+        ({"dataset": "office_home", "recipe": "paper"}, {"learning_rate": 1e-4, "num_topics": 256}),
+        # source_only.md recipe 1
+        ({"dataset": "office_home", "method": "source_only", "semantic": False},
+         {"iterations": 5000, "learning_rate": 1e-3, "feature_dim": 256}),
+    ],
+)  # fmt: skip
+def test_values_of_paper_and_code(given, expected):
+    assert subset(resolve(**given), expected) == expected
+
+
+@pytest.mark.parametrize("dataset", ["office_home", "office31", "imagenet_caltech"])
+def test_optimiser_and_data_of_the_paper(dataset):
+    config = resolve(dataset=dataset)
+    assert subset(config, ["batch_size", "momentum", "nesterov", "weight_decay", "optimizer"]) == {
+        "batch_size": 36, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "optimizer": "sgd"}  # fmt: skip
+    assert subset(config, ["image_size", "crop_size", "augment", "backbone", "weights"]) == {
+        "image_size": 256, "crop_size": 224, "augment": True, "backbone": "resnet50", "weights": "imagenet"}  # fmt: skip
+    assert config.schedule == {"name": "inverse", "gamma": 1e-3, "power": 0.75, "period": 1.0, "clamp": None}
+    parts = SGD_PARTS | {"discriminator": [10, 2], "class2vec": [10, 2], "receptors": [1, 10]}
+    assert {part: config.multipliers[part] for part in parts} == parts
+
+
+def test_weights_of_the_paper_variant_are_converted():
+    """L_c2v = 2 d rc and L_a = (d/4) align: specification of ISRA, section 2."""
+    config = resolve(dataset="office_home", variant="paper")
+    assert config.class2vec_weight == pytest.approx(1 / 1024)
+    assert config.alignment_weight == pytest.approx(4 / 512)
+    narrow = resolve(dataset="office_home", variant="paper", feature_dim=64)
+    assert narrow.class2vec_weight == pytest.approx(1 / 128) and narrow.alignment_weight == pytest.approx(4 / 64)
+
+
+def test_methods_with_recipes_of_their_own():
+    afn = resolve(dataset="office_home", method="afn", semantic=False)
+    assert afn.feature_dim == 1000 and afn.part_momentum == {"backbone": 0.0}
+    shot = resolve(dataset="office31", method="shot", semantic=False)
+    assert shot.method_options["threshold"] == 0 and shot.schedule["period"] is None
+    assert shot.schedule["gamma"] == 10 and shot.batch_size == 64
+    home = resolve(dataset="office_home", method="shot", semantic=False)
+    assert home.method_options["threshold"] == 10
+
+
+@pytest.mark.parametrize("dataset", [name for name in DATASETS if name != "folders"])
+@pytest.mark.parametrize("method", list(METHODS))
+def test_every_pair_resolves(dataset, method):
+    for semantic in (True, False):
+        config = resolve(dataset=dataset, method=method, semantic=semantic)
+        assert config.method == method and config.eval_interval <= config.iterations
+        get_method(method)
+
+
+def test_what_the_user_gives_wins():
+    config = resolve(dataset="office_home", source="Ar", target="rw", iterations=80, num_topics=3, batch_size=4,
+                     learning_rate=0.5, multipliers={"backbone": [0, 0]}, method_options={"mu": 2})  # fmt: skip
+    assert (config.source, config.target) == ("Art", "RealWorld")
+    assert (config.num_topics, config.batch_size, config.learning_rate) == (3, 4, 0.5)
+    assert config.multipliers["backbone"] == [0, 0] and config.multipliers["classifier"] == [10, 2]
+    assert config.method_options["mu"] == 2
+
+
+def test_a_shortened_run_keeps_its_number_of_evaluations():
+    assert resolve(dataset="office_home", iterations=80).eval_interval == 5
+    assert resolve(dataset="office_home", iterations=80, eval_interval=40).eval_interval == 40
+    assert resolve(dataset="office_home", iterations=16000).eval_interval == 500
+    assert resolve(dataset="office_home", iterations=1).eval_interval == 1
+
+
+def test_a_fresh_backbone_learns_like_the_other_new_layers():
+    assert resolve(dataset="glyphs").multipliers["backbone"] == [10, 2]
+    assert resolve(dataset="office_home", weights="none").multipliers["backbone"] == [10, 2]
+    assert resolve(dataset="office_home").multipliers["backbone"] == [1, 2]
+
+
+def test_folders():
+    config = resolve(source_dir="a", target_dir="b")
+    assert config.dataset is None and config.backbone == "mobilenet_v2"
+
+
+def test_recipes_do_not_leak_into_each_other():
+    first = resolve(dataset="office31")
+    first.method_options["complement_weight"], first.schedule["gamma"] = 99, 99
+    first.multipliers["backbone"][0] = 99
+    second = resolve(dataset="office31")
+    assert second.method_options["complement_weight"] == 5 and second.schedule["gamma"] == 1e-3
+    assert second.multipliers["backbone"][0] == 1
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({"dataset": "office-house"}, ["office_home", "glyphs"]),
+        ({"method": "ba4us"}, ["ba3us", "shot"]),
+        ({"dataset": "office_home", "source": "Cubism"}, ["Art", "Clipart"]),
+        ({"dataset": "office_home", "source": "Ar", "target": "Art"}, ["different"]),
+        ({"source_dir": "a"}, ["--target-dir"]),
+    ],
+)
+def test_wrong_names_list_the_valid_ones(given, words):
+    with pytest.raises(UserError) as caught:
+        resolve(**given)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_recipe_alone():
+    values = recipe("office_home", "ba3us", semantic=False)
+    assert values["iterations"] == 5000 and "semantic_options" not in values
+    with pytest.raises(UserError, match="office_home"):
+        recipe("folders", "ba3us")
