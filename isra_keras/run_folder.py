@@ -20,15 +20,7 @@ def load_run(run_dir):
         UserError: if the folder is missing, unfinished, holds several runs, or its model can't be read.
     """
     info, path = read_info(run_dir), run_folder(run_dir) / "model.keras"
-    import keras
-
-    import isra_keras.backbones  # noqa: F401  registers the layers
-
-    try:
-        network = keras.models.load_model(path, compile=False)
-    except Exception as error:  # keras raises whatever the broken part raised
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(f"Expected a model saved by isra_keras; '{path}' can't be loaded: {reason}") from error
+    network = _load(path)
     classes = network.get_layer("classifier").output.shape[-1]
     if classes != len(info["class_names"]):
         raise UserError(
@@ -36,6 +28,37 @@ def load_run(run_dir):
             f"received {len(info['class_names'])}."
         )
     return network, info
+
+
+def load_semantic(run_dir):
+    """Topics and receptors of a run with the semantic plug-in.
+
+    Args:
+        run_dir: run folder, or its model.keras.
+
+    Returns:
+        keras.Model, see `isra_keras.semantic.topic_network`; None for a run without the plug-in, or one that was
+        trained before semantic.keras was kept.
+
+    Raises:
+        UserError: as `load_run`.
+    """
+    path = run_folder(run_dir) / "semantic.keras"
+    return _load(path) if path.is_file() else None
+
+
+def _load(path):
+    """A .keras file in safe mode: nothing in it is executed."""
+    import keras
+
+    import isra_keras.backbones
+    import isra_keras.semantic  # noqa: F401  these register the layers
+
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # keras raises whatever the broken part raised
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(f"Expected a model saved by isra_keras; '{path}' can't be loaded: {reason}") from error
 
 
 def run_folder(run_dir):

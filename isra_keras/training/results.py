@@ -9,6 +9,8 @@ import keras
 import numpy as np
 
 from isra_keras.errors import UserError
+from isra_keras.objective import Objective
+from isra_keras.semantic.topic_network import topic_network
 from isra_keras.training.checkpoint import FULL, disk_full, write_text
 from isra_keras.training.record import finite
 
@@ -118,8 +120,6 @@ def choices(history, selected_step, final_stage):
 
 def final_network(model):
     """The network as it is used: where a method predicts by more than its logits, that is put on top of it."""
-    from isra_keras.objective import Objective
-
     if type(model.method).target_logits is Objective.target_logits:
         return model.network
     outputs = dict(model.network.output)
@@ -128,7 +128,7 @@ def final_network(model):
 
 
 def save_network(network, path):
-    """Writes model.keras beside its place and renames it.
+    """Writes a .keras file (model.keras, semantic.keras) beside its place and renames it.
 
     Raises:
         UserError: disk full.
@@ -144,6 +144,45 @@ def save_network(network, path):
         raise
     finally:
         aside.unlink(missing_ok=True)
+
+
+def save_semantic(model, path):
+    """Writes the topics and receptors of a model with the plug-in; removes an older file of a model without.
+
+    Returns:
+        dict for model.json: "num_topics", "variant" and "inputs", the network's output that the plug-in looks at
+        ("features", or "pooled" for SHOT); None without the plug-in.
+    """
+    path, plugin = Path(path), model.semantic
+    if plugin is None:
+        path.unlink(missing_ok=True)
+        return None
+    width = int(plugin.receptors.hidden_kernel.shape[1])
+    save_network(topic_network(plugin, width), path)
+    pooled = type(model.method).semantic_dim is not Objective.semantic_dim  # SHOT
+    return {"num_topics": plugin.num_topics, "variant": plugin.variant, "inputs": "pooled" if pooled else "features"}
+
+
+def class_table(evaluation, labels, class_names):
+    """list of dicts for model.json, one a class that has target samples or predictions: name, count (None without
+    labels), correct, predicted, accuracy (None where unknown), mistaken_for, mistakes."""
+    from isra_keras.analysis.per_class import per_class
+
+    rows = per_class(labels, evaluation.logits.argmax(axis=-1), class_names)
+    labelled = bool((labels >= 0).any())
+    if not labelled:
+        counts = np.bincount(evaluation.logits.argmax(axis=-1), minlength=len(class_names))
+        return [{"name": name, "count": None, "correct": None, "predicted": int(count), "accuracy": None,
+                 "mistaken_for": "", "mistakes": 0} for name, count in zip(class_names, counts) if count]  # fmt: skip
+    return finite([asdict(row) for row in rows if row.count or row.predicted])
+
+
+def entropy_quantiles(evaluation):
+    """[nats] at 0, 5, …, 100 % of the target's predictions: what is usual for this model."""
+    from isra_keras.selection.scores import entropies, softmax
+
+    values = np.quantile(entropies(softmax(evaluation.logits)), np.linspace(0, 1, 21))
+    return [round(float(value), 5) for value in values]
 
 
 def describe_model(config, task, step, class_weights, labelled):
@@ -164,7 +203,7 @@ def describe_model(config, task, step, class_weights, labelled):
 
 
 def write_results(out, config, task, model, evaluation, indices, history, selected_step, weights, timing):
-    """model.keras, model.json, report/ and, last of all, result.json, whose presence says that the run is done.
+    """model.keras, semantic.keras, model.json, report/ and, last of all, result.json, whose presence says that the run is done.
 
     Args:
         out: run folder.
@@ -187,6 +226,9 @@ def write_results(out, config, task, model, evaluation, indices, history, select
     labels = np.asarray(task.target.labels)[indices]
     save_network(final_network(model), out / "model.keras")
     info = describe_model(config, task, selected_step, weights, bool((labels >= 0).any()))
+    info["semantic"] = save_semantic(model, out / "semantic.keras")
+    info["classes"] = class_table(evaluation, labels, list(task.class_names))
+    info["entropy_quantiles"] = entropy_quantiles(evaluation)
     write_text(out / "model.json", json.dumps(info, indent=2) + "\n")
     title = f"{info['method']} on {config.task_name}, seed {config.seed}"
     curves = [entry | {"accuracy": entry.get("oracle_accuracy")} for entry in read_history(out / "metrics.jsonl")]
