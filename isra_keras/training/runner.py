@@ -97,6 +97,8 @@ class Training:
         callbacks: `Callbacks`.
     """
 
+    data_threads = None  # as many as there are cores
+
     def __init__(self, config, task, model, out, callbacks):
         self.config, self.task, self.model, self.out, self.callbacks = config, task, model, out, callbacks
         self.stages = model.method.stages()
@@ -174,7 +176,7 @@ class Training:
             middle_size=middle_size, augment=config.augment, uses_source=self.stages[self.stage].uses_source,
             source_sampling=config.source_sampling,
         )  # fmt: skip
-        return own_threads(pairs.dataset(self.local, stop))
+        return own_threads(pairs.dataset(self.local, stop), self.data_threads)
 
     def train_step(self, batch, network_training):
         """One step, its log line and its progress."""
@@ -344,10 +346,15 @@ def next_batch(batches, training):
     return batch
 
 
-def own_threads(dataset):
-    """The dataset with threads of its own: the operations of a deterministic step run one after the other."""
+def own_threads(dataset, threads=None):
+    """The dataset with threads of its own: the operations of a deterministic step run one after the other.
+
+    Without tf.data's autotuning: its thread sleeps for up to a minute before it notices that an iterator is gone, and
+    the end of every stage would wait for it. Parallel calls are then as many as there are threads.
+    """
     options = tf.data.Options()
-    options.threading.private_threadpool_size = os.cpu_count() or 1
+    options.threading.private_threadpool_size = threads or os.cpu_count() or 1
+    options.autotune.enabled = False
     return dataset.with_options(options)
 
 
