@@ -1,0 +1,182 @@
+"""`python -m isra_keras.benchmark`: methods, with and without ISRA, over tasks and seeds; tables, evidence, choice."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from isra_keras.cli import run as run_cli
+from isra_keras.errors import UserError
+
+EPILOG = """A grid:   python -m isra_keras.benchmark --dataset office_caltech10_features --methods all --seeds 3 --jobs 2
+A file:   python -m isra_keras.benchmark grid.toml
+A report: python -m isra_keras.benchmark --report benchmarks/results/*.jsonl --out RESULTS.md
+A choice: python -m isra_keras.benchmark --choose benchmarks/results/*.jsonl
+
+Finished cells are passed over: the same command goes on after a kill. Cells are told apart by dataset, task, method,
+semantic, seed and --set; after a change of the code, take another --out."""
+
+
+def build_parser():
+    """The command line's options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m isra_keras.benchmark",
+        description="Trains a grid of methods x {without, with ISRA} x tasks x seeds, one line of jsonl for each cell.",
+        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("grid", nargs="?", metavar="GRID", help="file of a grid, TOML or .json, instead of the options")
+    grid = parser.add_argument_group("grid")
+    grid.add_argument("--dataset", metavar="NAME", help="glyphs, office_home, office31, imagenet_caltech, office_caltech10, "
+                      "office_caltech10_features, pacs_features")  # fmt: skip
+    grid.add_argument("--methods", metavar="all|A,B", help="default all")
+    grid.add_argument("--tasks", metavar="all|S-T,…", help="default all")
+    grid.add_argument("--seeds", type=int, metavar="K", help="seeds 0 to K-1 (default 1)")
+    grid.add_argument("--semantic", metavar="WHICH", help="off, on (both variants of ISRA), both (off and on; default), "
+                      "reference, paper, or some of them with commas")  # fmt: skip
+    grid.add_argument("--iterations", type=int, metavar="N", help="instead of the recipe's")
+    grid.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="another value of the "
+                      "configuration, JSON; repeatable")  # fmt: skip
+    how = parser.add_argument_group("how")
+    how.add_argument("--jobs", type=int, default=1, metavar="J", help="cells at once; they share the cores (default 1)")
+    how.add_argument("--data-dir", metavar="DIR", help="where the dataset lies")
+    how.add_argument("--work", metavar="DIR", help="checkpoints of image runs (default OUT.work)")
+    how.add_argument("--skip-failed", action="store_true", help="do not try failed cells again")
+    how.add_argument("--dry-run", action="store_true", help="list the cells and stop")
+    how.add_argument("--quiet", action="store_true", help="no progress")
+    results = parser.add_argument_group("results")
+    results.add_argument("--out", metavar="FILE", help="jsonl of the grid (default benchmarks/results/<dataset>.jsonl); "
+                         "of --report: RESULTS.md")  # fmt: skip
+    results.add_argument("--report", nargs="+", metavar="JSONL", help="make the report of finished cells and stop")
+    results.add_argument("--csv", metavar="FILE", help="the report's tables as CSV too")
+    results.add_argument("--latex", metavar="FILE", help="the report's tables as LaTeX too")
+    results.add_argument("--choose", nargs="+", metavar="JSONL", help="name the model to ship for each task, and stop")
+    return parser
+
+
+def main(argv=None):
+    """Runs the command.
+
+    Args:
+        argv: list of str, or None for the process's.
+
+    Returns:
+        int: 0, or 1 if a cell failed.
+
+    Raises:
+        UserError: what the user can mend.
+    """
+    args = build_parser().parse_args(argv)
+    if args.report or args.choose:
+        return _read_results(args)
+    cells = cells_of(args)
+    out = Path(args.out or Path("benchmarks") / "results" / f"{cells[0].dataset}.jsonl")
+    if out.suffix != ".jsonl":
+        raise UserError(f"Expected --out of a grid to end with .jsonl; received '{out}'.")
+    if args.jobs < 1:
+        raise UserError(f"Expected --jobs of at least 1; received {args.jobs}.")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    return run_grid(cells, out, args)
+
+
+def cells_of(args):
+    """Cells of the command line or of the file.
+
+    Raises:
+        UserError: neither or both, unknown names.
+    """
+    from isra_keras.benchmarking.grid import make_cells, read_grid
+
+    given = {name: getattr(args, name) for name in ("dataset", "methods", "tasks", "seeds", "semantic")
+             if getattr(args, name) is not None}  # fmt: skip
+    overrides = dict(_setting(text) for text in args.set)
+    if args.iterations is not None:
+        overrides["iterations"] = args.iterations
+    if args.grid:
+        if given or overrides:
+            raise UserError(f"Expected a file or the grid's options; received '{args.grid}' and options.")
+        return read_grid(args.grid)
+    if "dataset" not in given:
+        raise UserError(
+            "Expected --dataset, a file of a grid, --report or --choose; received none of them. See --help."
+        )
+    return make_cells(**given, overrides=overrides)
+
+
+def _setting(text):
+    """("learning_rate", 0.01) of "learning_rate=0.01"; a value that is no JSON is a text."""
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise UserError(f"Expected --set as NAME=VALUE; received '{text}'.")
+    try:
+        return name.strip().replace("-", "_"), json.loads(value)
+    except ValueError:
+        return name.strip().replace("-", "_"), value
+
+
+def run_grid(cells, out, args):
+    """Runs what is missing of a grid; returns 1 if a cell failed."""
+    from isra_keras.benchmarking.pool import run_cells
+    from isra_keras.benchmarking.progress import GridProgress
+    from isra_keras.benchmarking.store import Store, commit
+
+    store = Store(out)
+    done = store.done(args.skip_failed)
+    missing = [cell for cell in cells if cell.key not in done]
+    if args.dry_run:
+        for cell in cells:
+            print(("done     " if cell.key in done else "to run   ") + cell.key)
+        return 0
+    failures, identity = [], commit()
+    settings = {
+        "data_dir": args.data_dir and str(Path(args.data_dir).absolute()),
+        "work": str(Path(args.work or f"{out}.work").absolute()),
+        "threads": max(1, (os.cpu_count() or 1) // args.jobs),
+    }
+    with store.alone(), GridProgress(len(missing), len(cells) - len(missing), quiet=args.quiet) as progress:
+
+        def on_message(worker, message):
+            if message[0] == "progress":
+                return
+            cell = worker.cell
+            line = finished_line(cell, message, identity)
+            store.append(line)
+            failures.extend([cell] if line["status"] != "done" else [])
+            progress.finished(cell, line, time.monotonic() - worker.started, args.jobs)
+
+        run_cells(missing, min(args.jobs, len(missing)), settings, on_message, progress.tick)
+    print(f"{len(cells) - len(failures)} of {len(cells)} cells in {out}; make the report:\n"
+          f"  python -m isra_keras.benchmark --report {out} --out RESULTS.md")  # fmt: skip
+    return 1 if failures else 0
+
+
+def finished_line(cell, message, identity):
+    """The line of a cell from its worker's message."""
+    from isra_keras.benchmarking.store import LINE_FORMAT
+
+    if message[0] == "done":
+        return message[1] | {"commit": identity}
+    return {"format": LINE_FORMAT, "cell": cell.to_dict(), "status": "failed", "reason": message[1], "commit": identity}
+
+
+def _read_results(args):
+    """--report, --choose."""
+    from isra_keras.benchmarking.store import latest, read_lines
+
+    lines = list(latest(read_lines(args.report or args.choose)).values())
+    if args.choose:
+        from isra_keras.benchmarking.shipping import describe_choices
+
+        print(describe_choices(lines))
+        return 0
+    from isra_keras.benchmarking.report import write_report
+
+    command = f"python -m isra_keras.benchmark --report {' '.join(args.report)} --out {args.out or 'RESULTS.md'}"
+    for path in write_report(lines, Path(args.out or "RESULTS.md"), args.csv, args.latex, command):
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(main))

@@ -1,0 +1,273 @@
+"""One cell: the runner's training without what only a person looks at, and everything that the tables need as one line.
+
+Precomputed features train without checkpoints, TensorBoard, report or saved network: such a cell takes seconds and is
+simply run again if it was killed. Images keep checkpoints in a folder and go on where they were.
+"""
+
+import functools
+import gc
+import os
+import resource
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from isra_keras.benchmarking.store import LINE_FORMAT
+from isra_keras.objective import Evaluation
+from isra_keras.selection.collapse import CollapseWatch
+from isra_keras.selection.probe import source_probe
+from isra_keras.training.build import build_model
+from isra_keras.training.callbacks import Callbacks
+from isra_keras.training.interrupt import Interrupted
+from isra_keras.training.prepare import check_task, load_data, prepared_folder
+from isra_keras.training.recipes import resolve
+from isra_keras.training.results import choices
+from isra_keras.training.runner import Training, _policy
+
+DIGITS = 6
+LEFT_OUT = {
+    "data_dir",
+    "source_dir",
+    "target_dir",
+    "keep_checkpoints",
+    "format_version",
+    "allow_incomplete",
+    "on_bad_image",
+}
+
+
+def run_cell(cell, data_dir=None, work=None, threads=1, progress=None):
+    """Trains a cell.
+
+    Args:
+        cell: `Cell`.
+        data_dir: where the dataset lies, or None.
+        work: folder for checkpoints of image runs, or None for none.
+        threads: of the data pipeline.
+        progress: called with (steps done, steps in all) now and then; may raise to stop.
+
+    Returns:
+        dict, the cell's line without "commit".
+
+    Raises:
+        UserError, Interrupted: as `isra_keras.run`.
+    """
+    started = time.monotonic()
+    reset_peak_memory()
+    config = cell_config(cell, data_dir)
+    task = load_cached(config)
+    check_task(task, config)
+    light = task.kind == "features" or work is None
+    out = Path(work or ".") / cell.folder
+    with _policy(config):
+        model = build_model(config, task)
+        training = CellTraining(config, task, model, out, threads, progress, light)
+        with nullcontext() if light else prepared_folder(out, config, (out / "config.json").is_file()):
+            line = training.run(resume=not light, quiet=True)
+    line = {
+        "format": LINE_FORMAT,
+        "cell": cell.to_dict(),
+        "status": "done",
+        "config": {name: value for name, value in vars(config).items() if name not in LEFT_OUT and value is not None},
+        **line,
+        "seconds": round(time.monotonic() - started, 2),
+        "peak_memory_mb": round(peak_memory()),
+        "threads": threads,
+        "device": "GPU" if tf.config.list_physical_devices("GPU") else "CPU",
+        "versions": {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__},
+    }
+    del model, training
+    keras.backend.clear_session()
+    gc.collect()
+    return line
+
+
+def cell_config(cell, data_dir=None):
+    """The resolved `TrainConfig` of a cell."""
+    source, target = _domains(cell)
+    values = cell.overrides | {"dataset": cell.dataset, "source": source, "target": target, "method": cell.method,
+                               "seed": cell.seed, "data_dir": data_dir, "semantic": cell.isra != "off"}  # fmt: skip
+    return resolve(**values, variant=cell.isra if cell.isra != "off" else None)
+
+
+def load_cached(config):
+    """The task; the last two stay in memory."""
+    return _load(config.dataset, config.source, config.target, config.data_dir, config.data_seed)
+
+
+@functools.lru_cache(maxsize=2)
+def _load(dataset, source, target, data_dir, data_seed):
+    return load_data(resolve(dataset=dataset, source=source, target=target, data_dir=data_dir, data_seed=data_seed))
+
+
+@functools.lru_cache(maxsize=16)
+def _probe(dataset, source, target, data_dir, data_seed):
+    task = _load(dataset, source, target, data_dir, data_seed)
+    probabilities = source_probe(task.source.arrays, task.source.labels, task.target.arrays, len(task.class_names))
+    return probabilities.astype("float32")
+
+
+def reference_predictions(config, task):
+    """(N, C) probabilities of the target by source labels alone for features; None for images."""
+    if task.kind != "features":
+        return None
+    return _probe(config.dataset, config.source, config.target, config.data_dir, config.data_seed)
+
+
+class CellTraining(Training):
+    """The runner's training; every label-free score at every evaluation, and a line instead of a run folder.
+
+    Args:
+        config, task, model, out: as `Training`.
+        threads: of the data pipeline.
+        progress: function of (steps done, steps in all), or None.
+        light: write nothing at all.
+    """
+
+    def __init__(self, config, task, model, out, threads=1, progress=None, light=True):
+        super().__init__(config, task, model, out, Callbacks())
+        self.data_threads, self.report, self.light = threads, progress, light
+        self.watch = CollapseWatch(reference_predictions(config, task))
+        self.events = _Nothing()
+        if light:
+            self.metrics, self.means, self.log_every = _Nothing(), _LastLogs(), config.eval_interval
+            self.selected_arrays = None
+
+    def needs_source(self):
+        return not self.light or self.task.kind == "features" or super().needs_source()
+
+    def train_step(self, batch, network_training):
+        super().train_step(batch, network_training)
+        if self.report is not None and self.steps % 50 == 0:
+            self.report(self.step, self.config.iterations)
+
+    def predict(self, domain):
+        if self.task.kind != "features":
+            return super().predict(domain)
+        size = 2 * self.config.batch_size
+        batches = ({"images": domain.arrays[start : start + size]} for start in range(0, len(domain), size))
+        evaluation: Evaluation = self.model.predict_domain(batches)
+        return evaluation, np.arange(len(domain))
+
+    def scores(self, evaluation, source=()):
+        self.evaluation = evaluation
+        return super().scores(evaluation, source)
+
+    def evaluate(self):
+        super().evaluate()
+        entry = self.history[-1]
+        entry["signals"] = self.watch.check(entry["step"], self.evaluation.logits, entry["class_weights"])
+
+    def save(self):
+        if not self.light:
+            super().save()
+
+    def restore(self):
+        return False if self.light else super().restore()
+
+    def finish(self):
+        """What the tables need, a dict."""
+        selected, last, oracle = choices(self.history, self.best["step"], self.stages[-1].name)
+        chosen = {"selected": selected, "last": last, "oracle": oracle}
+        return {
+            "select": self.config.select,
+            "samples": len(self.task.target),
+            **{
+                name: choice and {"step": choice.step, "accuracy": _short(choice.accuracy)}
+                for name, choice in chosen.items()
+            },
+            "evaluations": columns(self.history),
+            "train_seconds": round(self.train_seconds + self.wait_seconds, 2),
+            "evaluation_seconds": round(self.evaluation_seconds, 2),
+            "steps_per_second": round(self.steps / (self.train_seconds + self.wait_seconds or 1.0), 1),
+        }
+
+
+def columns(history):
+    """Evaluations by column: {"step": [...], "stage": [...], "oracle_accuracy": [...], "scores": {name: [...]}, "signals"}."""
+
+    def table(group):
+        names = dict.fromkeys(name for entry in history for name in entry.get(group) or {})
+        return {name: [_short((entry.get(group) or {}).get(name)) for entry in history] for name in names}
+
+    return {
+        "step": [entry["step"] for entry in history],
+        "stage": [entry["stage"] for entry in history],
+        "oracle_accuracy": [_short(entry["oracle_accuracy"]) for entry in history],
+        "scores": table("scores"),
+        "signals": table("signals"),
+    }
+
+
+def reset_peak_memory():
+    """Lets the kernel count the peak anew, where it can."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass
+
+
+def peak_memory():
+    """Largest resident size in MB since `reset_peak_memory`, or of the process where that is not to be had."""
+    try:
+        for row in Path("/proc/self/status").read_text().splitlines():
+            if row.startswith("VmHWM"):
+                return int(row.split()[1]) / 1024
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+
+
+class OrphanWatch:
+    """Progress function of a worker: hands on, and stops the run when the parent is gone.
+
+    Args:
+        report: function of (steps done, steps in all).
+    """
+
+    def __init__(self, report):
+        self.report, self.parent = report, os.getppid()
+
+    def __call__(self, step, total):
+        if os.getppid() != self.parent:
+            raise Interrupted(15, step, "")
+        self.report(step, total)
+
+
+class _LastLogs:
+    """In place of `Means`: the last logs only, for the check that losses are finite."""
+
+    def __init__(self):
+        self.logs = None
+
+    def add(self, logs):
+        self.logs = logs
+
+    def take(self):
+        logs, self.logs = self.logs, None
+        return {name: float(value) for name, value in (logs or {}).items()}
+
+
+class _Nothing:
+    """In place of a writer."""
+
+    def __getattr__(self, name):
+        return lambda *args, **kwargs: None
+
+
+def _domains(cell):
+    from isra_keras.data.tasks import resolve_task_name
+
+    return resolve_task_name(cell.dataset, cell.task)
+
+
+def _short(value):
+    """A float with six digits; None for what is no finite number."""
+    if value is None or not np.isfinite(value):
+        return None
+    return float(f"{value:.{DIGITS}g}")

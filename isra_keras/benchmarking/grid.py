@@ -1,0 +1,205 @@
+"""What a benchmark runs: `Cell`s, from the command line or from a file. Loads neither Keras nor TensorFlow."""
+
+import json
+import tomllib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from isra_keras.errors import UserError
+
+OFF = "off"
+VARIANTS = ("reference", "paper")
+SEMANTIC = {"off": (OFF,), "on": VARIANTS, "both": (OFF, *VARIANTS), "reference": ("reference",), "paper": ("paper",)}
+"""{--semantic: states of the plug-in}."""
+
+GRID_NAMES = {"dataset", "methods", "tasks", "seeds", "semantic", "set"}
+FIXED = {
+    "dataset",
+    "source",
+    "target",
+    "task",
+    "method",
+    "semantic",
+    "variant",
+    "seed",
+    "source_dir",
+    "target_dir",
+    "data_dir",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid.
+
+    Attributes:
+        dataset: protocol's name.
+        task: short name, "Ar-Cl".
+        method: key of `METHODS`.
+        isra: "off", or the variant of the plug-in on top: "reference", "paper".
+        seed: int.
+        given: values of `TrainConfig` that differ from the recipe, as sorted (name, JSON text) pairs.
+    """
+
+    dataset: str
+    task: str
+    method: str
+    isra: str = OFF
+    seed: int = 0
+    given: tuple = field(default=())
+
+    @property
+    def key(self):
+        """What makes two cells the same, a text."""
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+    @property
+    def row(self):
+        """(method, isra)."""
+        return self.method, self.isra
+
+    @property
+    def overrides(self):
+        """{name: value} of `given`."""
+        return {name: json.loads(text) for name, text in self.given}
+
+    @property
+    def folder(self):
+        """A name for files of this cell."""
+        import hashlib
+
+        digest = hashlib.sha256(self.key.encode()).hexdigest()[:8]
+        return f"{self.dataset}-{self.task}-{self.method}-{self.isra}-{self.seed}-{digest}"
+
+    def to_dict(self):
+        """JSON form."""
+        return asdict(self) | {"given": self.overrides}
+
+    @classmethod
+    def from_dict(cls, values):
+        """The cell of `to_dict`."""
+        return cls(**{**values, "given": as_given(values.get("given", {}))})
+
+
+def as_given(values):
+    """{name: value} as the hashable `Cell.given`."""
+    return tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in values.items()))
+
+
+def make_cells(dataset, methods="all", tasks="all", seeds=1, semantic="both", overrides=None):
+    """All cells of a grid: seeds outermost, then tasks, then methods, so that early results cover every row.
+
+    Args:
+        dataset: protocol's name, any spelling.
+        methods: "all", or names.
+        tasks: "all", or task names in any spelling ("Ar-Cl", "A2W").
+        seeds: number of seeds from 0, or a list of them.
+        semantic: key of `SEMANTIC`, or a list of them.
+        overrides: {name: value} of `TrainConfig`.
+
+    Returns:
+        List of `Cell`.
+
+    Raises:
+        UserError: unknown names (lists the valid ones), no seed, a value that the grid itself sets.
+
+    Example:
+        >>> len(make_cells("office_caltech10_features", ["ba3us"], "all", 2, "both"))
+        72
+    """
+    from isra_keras.data.tasks import protocol_of, resolve_task_name, task_name, task_names
+
+    name = protocol_of(dataset).name
+    chosen = (
+        task_names(name)
+        if _is_all(tasks)
+        else [task_name(name, *resolve_task_name(name, one)) for one in _names(tasks)]
+    )
+    states = _states(semantic)
+    given = as_given(_checked(overrides or {}))
+    cells = [Cell(name, task, method, state, seed, given)
+             for seed in _seeds(seeds) for task in chosen for method in _methods(methods) for state in states]  # fmt: skip
+    return list(dict.fromkeys(cells))
+
+
+def read_grid(path):
+    """Cells of a TOML or JSON file.
+
+    The file holds `dataset`, and what it wants of `methods`, `tasks`, `seeds`, `semantic` and `set` (a table of values
+    over the recipe's), or a list `grid` of such tables; values beside `grid` hold for all of its tables.
+
+    Raises:
+        UserError: if it can't be read or has other names in it.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise UserError(f"Expected a grid in '{path}', TOML or .json; it can't be read ({error}).") from error
+    if not isinstance(content, dict):
+        raise UserError(f"Expected a table in '{path}'; received {type(content).__name__}.")
+    common = {name: value for name, value in content.items() if name != "grid"}
+    cells = []
+    for part in content.get("grid", [{}]):
+        values = common | part
+        unknown = sorted(set(values) - GRID_NAMES)
+        if unknown or "dataset" not in values:
+            wrong = f"received {unknown[0]!r}" if unknown else "'dataset' is missing"
+            raise UserError(f"Expected in '{path}' only {', '.join(sorted(GRID_NAMES))}; {wrong}.")
+        values["overrides"] = values.pop("set", {})
+        cells += make_cells(**values)
+    return list(dict.fromkeys(cells))
+
+
+def _is_all(value):
+    return value == "all" or value == ["all"]
+
+
+def _names(value):
+    """A list of names from a list or from "a,b"."""
+    names = value.split(",") if isinstance(value, str) else list(value)
+    return [str(name).strip() for name in names if str(name).strip()]
+
+
+def _methods(value):
+    from isra_keras.methods import METHODS  # loads no method
+
+    if _is_all(value):
+        return list(METHODS)
+    names = [name.lower().replace("-", "_") for name in _names(value)]
+    for name in names:
+        if name not in METHODS:
+            raise UserError(f"Expected --methods to be all or some of {', '.join(METHODS)}; received {name!r}.")
+    if not names:
+        raise UserError("Expected at least one method; received none.")
+    return names
+
+
+def _states(semantic):
+    names = _names(semantic)
+    for name in names:
+        if name not in SEMANTIC:
+            raise UserError(f"Expected --semantic to be one of {', '.join(SEMANTIC)}; received {name!r}.")
+    return list(dict.fromkeys(state for name in names for state in SEMANTIC[name]))
+
+
+def _seeds(value):
+    if isinstance(value, bool) or not isinstance(value, (int, list, tuple)):
+        raise UserError(f"Expected --seeds as a number of seeds, or a list of them in a file; received {value!r}.")
+    seeds = list(range(value)) if isinstance(value, int) else [int(seed) for seed in value]
+    if not seeds or min(seeds) < 0:
+        raise UserError(f"Expected at least one seed, none below 0; received {value!r}.")
+    return seeds
+
+
+def _checked(overrides):
+    from dataclasses import fields
+
+    from isra_keras.training.config import TrainConfig
+
+    valid = {item.name for item in fields(TrainConfig)} - FIXED
+    for name in overrides:
+        if name not in valid:
+            raise UserError(f"Expected --set to name one of {', '.join(sorted(valid))}; received {name!r}.")
+    return overrides

@@ -1,0 +1,136 @@
+"""Worker processes that keep TensorFlow loaded: one pays its import once for many cells, and may die without harm."""
+
+import multiprocessing
+import os
+import signal
+import time
+from multiprocessing.connection import wait
+
+from isra_keras.benchmarking.grid import Cell
+
+CELLS_PER_WORKER = 40
+"""After so many cells a worker is replaced, before what TensorFlow never frees becomes much."""
+
+
+class Worker:
+    """One process and the pipe to it.
+
+    Args:
+        settings: dict of `work_loop`.
+
+    Attributes:
+        cell: what it works on, or None.
+        step, total, started: of this cell.
+    """
+
+    def __init__(self, settings):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=work_loop, args=(theirs, settings), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.cell, self.step, self.total, self.started, self.finished = None, 0, 0, 0.0, 0
+
+    def give(self, cell):
+        """Starts a cell."""
+        self.cell, self.step, self.total, self.started = cell, 0, 0, time.monotonic()
+        self.pipe.send(cell.to_dict())
+
+    def take(self):
+        """The next message: ("progress", step, total), ("done", line), ("failed", reason); a dead worker has failed."""
+        try:
+            message = self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join(5)
+            code = self.process.exitcode
+            how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+            return "failed", f"the worker process ended ({how}); SIGKILL mostly means that memory ran out"
+        if message[0] == "progress":
+            self.step, self.total = message[1:]
+        return message
+
+    def stop(self):
+        """Ends the process."""
+        self.pipe.close()
+        self.process.terminate()
+        self.process.join(10)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join(5)
+
+
+def run_cells(cells, jobs, settings, on_message=lambda worker, message: None, on_tick=lambda workers, waiting: None):
+    """Runs cells in `jobs` processes.
+
+    Args:
+        cells: list of `Cell`.
+        jobs: processes at once.
+        settings: {"data_dir", "work", "threads"} for the workers.
+        on_message: called with (worker, message) for each message of `Worker.take`; `worker.cell` is the cell.
+        on_tick: called with (workers, cells that wait) at least once a second.
+    """
+    waiting, workers = list(cells), []
+    try:
+        while waiting or any(worker.cell for worker in workers):
+            while waiting and len(workers) < jobs:
+                workers.append(Worker(settings))
+            for worker in workers:
+                if worker.cell is None and waiting:
+                    worker.give(waiting.pop(0))
+            ready = wait([worker.pipe for worker in workers if worker.cell], timeout=1.0)
+            for worker in [worker for worker in workers if worker.pipe in ready]:
+                message = worker.take()
+                on_message(worker, message)
+                if message[0] != "progress":
+                    worker.cell, worker.finished = None, worker.finished + 1
+                    if not worker.process.is_alive() or worker.finished >= CELLS_PER_WORKER:
+                        worker.stop()
+                        workers.remove(worker)
+            on_tick(workers, waiting)
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+def work_loop(pipe, settings):
+    """What a worker does: cells from the pipe, messages into it, until the pipe closes.
+
+    Args:
+        pipe: `multiprocessing.connection.Connection`.
+        settings: {"data_dir": path or None, "work": folder or None, "threads": int}.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends us
+    threads = settings["threads"]
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    run_cell = None
+    while True:
+        try:
+            cell = Cell.from_dict(pipe.recv())
+        except (EOFError, OSError):
+            return
+        try:
+            run_cell = run_cell or _load(threads)
+            message = ("done", run_cell(cell, settings, pipe))
+        except Exception as error:  # one cell's trouble, whatever it is, must not end the grid
+            message = ("failed", f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+        try:
+            pipe.send(message)
+        except OSError:
+            return
+
+
+def _load(threads):
+    """Loads TensorFlow, held to its share of threads; returns a function of (cell, settings, pipe)."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    from isra_keras.benchmarking.cell import OrphanWatch, run_cell
+
+    def run(cell, settings, pipe):
+        report = OrphanWatch(lambda step, total: pipe.send(("progress", step, total)))
+        return run_cell(cell, settings["data_dir"], settings["work"], threads, report)
+
+    return run

@@ -1,0 +1,138 @@
+"""Results on the disk: one JSON object a line, appended and flushed; a line that a crash cut off is dropped."""
+
+import json
+import os
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+
+from isra_keras.benchmarking.grid import Cell
+from isra_keras.errors import UserError
+
+LINE_FORMAT = 1
+
+
+class Store:
+    """A jsonl file of finished and failed cells.
+
+    Args:
+        path: made with the first line.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    @contextmanager
+    def alone(self):
+        """Holds the file against a second benchmark.
+
+        Raises:
+            UserError: if another one has it.
+        """
+        from filelock import FileLock, Timeout
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(f"Expected to be alone with '{self.path}'; another benchmark writes it. Wait for it, or take "
+                            "another --out.") from None  # fmt: skip
+        try:
+            self._mend()
+            yield self
+        finally:
+            lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+    def append(self, line):
+        """Adds a line and flushes it to the disk."""
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line, separators=(",", ":")) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def lines(self):
+        """All lines, in order; see `read_lines`."""
+        return read_lines([self.path]) if self.path.is_file() else []
+
+    def done(self, with_failed=False):
+        """Keys of the cells that need not run again."""
+        return {key for key, line in latest(self.lines()).items() if with_failed or line["status"] == "done"}
+
+    def _mend(self):
+        """Cuts off a last line without its end."""
+        if not self.path.is_file():
+            return
+        content = self.path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            with open(self.path, "r+b") as file:
+                file.truncate(content.rfind(b"\n") + 1)
+
+
+def read_lines(paths):
+    """Lines of several files.
+
+    Args:
+        paths: jsonl files.
+
+    Returns:
+        List of dict, each with "cell" and "status".
+
+    Raises:
+        UserError: a file that is missing, is broken before its last line, or was written by a later version.
+    """
+    lines = []
+    for path in map(Path, paths):
+        try:
+            rows = path.read_text(encoding="utf-8").split("\n")
+        except OSError as error:
+            raise UserError(
+                f"Expected results of a benchmark in '{path}'; it can't be read ({error.strerror})."
+            ) from error
+        for number, row in enumerate(rows, 1):
+            if not row.strip():
+                continue
+            try:
+                line = json.loads(row)
+                version = line["format"]
+                Cell.from_dict(line["cell"]), line["status"]
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                if number == len(rows):  # cut off by a crash
+                    continue
+                raise UserError(
+                    f"Expected a line of `benchmark` in '{path}', line {number}; it is broken ({error})."
+                ) from error
+            if version > LINE_FORMAT:
+                raise UserError(
+                    f"Expected lines of format {LINE_FORMAT} in '{path}'; received {version}: update isra_keras."
+                )
+            lines.append(line)
+    return lines
+
+
+def latest(lines):
+    """{key of the cell: its last line}, a finished one before a failed one."""
+    found = {}
+    for line in lines:
+        key = Cell.from_dict(line["cell"]).key
+        if key not in found or line["status"] == "done" or found[key]["status"] != "done":
+            found[key] = line
+    return found
+
+
+def commit():
+    """Short id of the package's commit, "+" after it if the package's files differ from it; None outside of git."""
+    folder = Path(__file__).resolve().parents[1]
+
+    def git(*words):
+        return subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=20
+        ).stdout
+
+    try:
+        known = git("ls-files", "--error-unmatch", "__init__.py")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".")
+        return git("rev-parse", "--short=10", "HEAD").strip() + ("+" if changed.strip() else "") if known else None
+    except (OSError, subprocess.SubprocessError):
+        return None
