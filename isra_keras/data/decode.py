@@ -13,6 +13,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".g
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # no EPS & co.: they start other programs
 MAX_PIXELS = 80_000_000
 MAX_BYTES = 256 * 2**20
+_ORIENTATION = 0x0112  # EXIF
 _PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<svg")
 
 
@@ -80,6 +81,19 @@ def check_image(path, max_pixels=MAX_PIXELS, max_bytes=MAX_BYTES):
     except Exception as error:
         return _reason(error)
     return None
+
+
+def is_plain_jpeg(path):
+    """Whether any JPEG decoder gives the pixels of `decode_image`: grey or RGB, upright.
+
+    Args:
+        path: a readable image file.
+    """
+    from PIL import Image
+
+    with Image.open(path) as image:
+        upright = image.getexif().get(_ORIENTATION, 1) == 1
+        return image.format == "JPEG" and image.mode in ("L", "RGB") and upright
 
 
 def _load(path_or_bytes, max_pixels, max_bytes, draft=None):

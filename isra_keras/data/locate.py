@@ -41,9 +41,11 @@ def find_domain(protocol, domain, roots):
         UserError: saying where to get the dataset, how it must look, and what was found instead.
     """
     classes = {plain(name) for name in protocol.classes}
-    candidates = [path for root in roots for path in _matching(root, protocol.spellings(domain))]
+    spellings = protocol.spellings(domain)
+    candidates = [path for root in roots for path in _matching(root, spellings)]
+    candidates += [root for root in roots if plain(os.path.basename(os.path.abspath(root))) in spellings]
     for path in candidates:
-        for folder in (path, os.path.join(path, "images")):
+        for folder in (path, os.path.join(path, "images"), *_matching(path, spellings)):
             if os.path.isdir(folder) and any(plain(name) in classes for name in class_folders(folder)):
                 return folder
     found = f"'{candidates[0]}' has none of the class folders: {describe(candidates[0])}" if candidates else None

@@ -70,8 +70,10 @@ class MiddleSizes:
     """
 
     def __init__(self, size):
-        table = None if size is None or callable(size) else [int(rows) for rows in size]
-        self._size = (lambda step: table[min(step, len(table) - 1)]) if table else size
+        if size is not None and not callable(size):
+            table = [int(rows) for rows in size]
+            size = (lambda step: table[min(step, len(table) - 1)]) if table else None
+        self._size = size
         self._offsets = [0]
         self._lock = threading.Lock()
 

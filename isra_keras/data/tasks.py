@@ -176,7 +176,10 @@ def report_problems(protocol, domain, place, problems, allow_incomplete):
     text = f"{protocol.name}, domain {domain} in '{place}' differs from the protocol: {'; '.join(problems[:8])}"
     text += f"; and {len(problems) - 8} more classes." if len(problems) > 8 else "."
     if not allow_incomplete:
-        raise UserError(f"{text} Get the whole dataset ({protocol.origin}) or go on with --allow-incomplete.")
+        raise UserError(
+            f"{text} Get the whole dataset ({protocol.origin}) or go on with --allow-incomplete "
+            "(in Python: allow_incomplete=True)."
+        )
     warnings.warn(text, stacklevel=3)
 
 
