@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import numpy as np
 from isra_keras.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile)
+"""What reading a damaged checkpoint may raise."""
 OPTIMIZER = "optimizer/"
 
 
@@ -41,8 +44,10 @@ def write_atomic(path, write):
         if error.errno in FULL:
             raise disk_full(path) from error
         raise
-    except BaseException:
+    except BaseException as error:
         aside.unlink(missing_ok=True)
+        if getattr(error.__context__, "errno", None) in FULL:  # zipfile hides what stopped it
+            raise disk_full(path) from error
         raise
 
 
@@ -112,7 +117,7 @@ class CheckpointFolder:
                 if state.get("selected"):
                     self._read(self.folder / Path(state["selected"]).with_suffix(".json"))
                 return step, arrays, state
-            except (OSError, ValueError, KeyError, EOFError) as error:
+            except BROKEN as error:
                 if warn is not None:
                     warn(f"checkpoint '{path.with_suffix('.npz')}' is broken ({error}); going back to the one before")
         if candidates:
@@ -130,24 +135,33 @@ class CheckpointFolder:
         """
         try:
             return self._read(self.folder / Path(name).with_suffix(".json"))[1]
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except BROKEN as error:
             raise UserError(f"Expected the selected weights in '{self.folder / name}'; broken ({error}).") from error
 
     def _write(self, stem, step, arrays, state):
-        """Writes arrays, then the description that makes them count; returns the description's path."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Writes arrays, then the description that makes them count; returns the description's path.
+
+        A checkpoint of the same step stays whole until the new arrays are: equal ones are not written over it.
+        """
         data, description = self.folder / f"{stem}.npz", self.folder / f"{stem}.json"
-        needed = sum(array.nbytes for array in arrays.values())
-        self._check_room(data, needed)
-        description.unlink(missing_ok=True)  # of an earlier run of the same step: its hash would not fit
+        fresh, needed = data.with_name(f".{data.name}.new"), sum(array.nbytes for array in arrays.values())
         try:
-            write_atomic(data, lambda file: np.savez(file, **arrays))
-            content = {"step": step, "sha256": _sha256(data), "bytes": data.stat().st_size, "state": state}
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._check_room(data, needed)
+            write_atomic(fresh, lambda file: np.savez(file, **arrays))
+            content = {"step": step, "sha256": _sha256(fresh), "bytes": fresh.stat().st_size, "state": state}
+            if not _describes(description, content):
+                description.unlink(missing_ok=True)  # its hash would not fit
+                os.replace(fresh, data)
             write_text(description, json.dumps(content, indent=1))
-        except UserError as error:
+        except (UserError, OSError) as error:
             if not description.exists():
                 data.unlink(missing_ok=True)
-            raise disk_full(data, needed) from error
+            if isinstance(error, UserError) or error.errno in FULL:
+                raise disk_full(data, needed) from error
+            raise UserError(f"Expected to write '{data}'; the system refused: {error.strerror}.") from error
+        finally:
+            fresh.unlink(missing_ok=True)
         return description
 
     def _check_room(self, path, needed):
@@ -179,7 +193,7 @@ class CheckpointFolder:
             wanted.add(path.stem)
             try:
                 selected = json.loads(path.read_text(encoding="utf-8"))["state"].get("selected")
-            except (OSError, ValueError, KeyError):
+            except BROKEN:
                 continue
             wanted.add(Path(selected or "").stem)
         for suffix in (".json", ".npz"):
@@ -225,6 +239,17 @@ def restore(variables, arrays):
 def without_optimizer(variables):
     """The variables of `AdaptationModel.state_variables` that are not the optimiser's."""
     return {name: v for name, v in variables.items() if not name.split("/", 1)[1].startswith(OPTIMIZER)}
+
+
+def _describes(description, content):
+    """Whether a description is of these very arrays."""
+    try:
+        saved = json.loads(description.read_text(encoding="utf-8"))
+        same = all(saved[name] == content[name] for name in ("sha256", "bytes"))
+        data = description.with_suffix(".npz")
+        return same and _sha256(data) == content["sha256"]
+    except BROKEN:
+        return False
 
 
 def _sha256(path):

@@ -54,7 +54,7 @@ def load_data(config):
 
 def check_task(task, config):
     """Raises:
-        UserError: a domain with fewer samples than a batch.
+    UserError: a domain with fewer samples than a batch.
     """
     for side, domain in (("source", task.source), ("target", task.target)):
         if len(domain) < config.batch_size:
@@ -68,7 +68,10 @@ def check_task(task, config):
 def prepared_folder(out, config, resume):
     """The folder, locked, with config.json; a folder that could not be prepared is removed again."""
     fresh = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Expected to make the folder '{out}'; the system refused: {error.strerror}.") from error
     with folder_lock(out):
         if not resume or not (out / "config.json").is_file():
             check_folder(out, config, resume)  # again, now alone

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import socket
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class Metrics:
         if not self.path.is_file():
             return
         kept = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 if json.loads(line)["step"] <= step:
                     kept.append(line + "\n")
@@ -112,13 +113,13 @@ def folder_lock(folder):
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        pid = owner.read_text(encoding="utf-8").strip() if owner.is_file() else "unknown"
+        name = owner.read_text(encoding="utf-8").strip() if owner.is_file() else "unknown"
         raise UserError(
-            f"Expected to be alone in '{folder}'; process {pid} is training there. Wait for it, end it, or take "
+            f"Expected to be alone in '{folder}'; process {name} is training there. Wait for it, end it, or take "
             "another --out."
         ) from None
     try:
-        owner.write_text(f"{os.getpid()}\n", encoding="utf-8")
+        owner.write_text(f"{os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         yield
     finally:
         owner.unlink(missing_ok=True)

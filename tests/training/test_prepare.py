@@ -1,0 +1,101 @@
+"""What is refused before a run writes its first byte."""
+
+import dataclasses
+
+import pytest
+
+from isra_keras.errors import UserError
+from isra_keras.training import prepare as module
+from isra_keras.training.config import TrainConfig
+from isra_keras.training.prepare import check_folder, check_task, prepared_folder
+from tests.training.small_task import features_config, features_task
+
+
+def started(folder, config):
+    folder.mkdir()
+    (folder / "config.json").write_text(config.to_json())
+    return folder
+
+
+def test_missing_and_empty_folders_are_fine(tmp_path):
+    for resume in (True, False):
+        check_folder(tmp_path / "new", TrainConfig(), resume)
+        check_folder(tmp_path, TrainConfig(), resume)
+
+
+def test_refuses_to_overwrite_and_to_resume_what_is_no_run(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="--resume"):
+        check_folder(tmp_path, TrainConfig(), False)
+    with pytest.raises(UserError, match="no config.json"):
+        check_folder(tmp_path, TrainConfig(), True)
+    with pytest.raises(UserError, match="is a file"):
+        check_folder(tmp_path / "thesis.txt", TrainConfig(), False)
+
+
+def test_resume_with_another_setting_names_it_and_both_values(tmp_path):
+    out = started(tmp_path / "run", TrainConfig())
+    check_folder(out, TrainConfig(data_dir="elsewhere", keep_checkpoints=5), True)
+    other = TrainConfig(learning_rate=0.5, method="shot")
+    with pytest.raises(UserError, match="method 'ba3us' -> 'shot', learning_rate 0.001 -> 0.5"):
+        check_folder(out, other, True)
+
+
+@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(TrainConfig) if f.type in (int, float, bool)])
+def test_every_number_of_the_configuration_is_watched(tmp_path, name):
+    if name in ("keep_checkpoints", "format_version"):
+        return
+    config = TrainConfig()
+    out = started(tmp_path / "run", config)
+    value = getattr(config, name)
+    with pytest.raises(UserError, match=name):
+        check_folder(
+            out, dataclasses.replace(config, **{name: not value if value in (True, False) else value + 1}), True
+        )
+
+
+def test_batch_larger_than_a_domain():
+    task = features_task(rows=60)
+    check_task(task, features_config(batch_size=40))
+    with pytest.raises(UserError, match="at most 40, the target domain 'two'.*received 41"):
+        check_task(task, features_config(batch_size=41))
+    with pytest.raises(UserError, match="at most 60, the source domain 'one'"):
+        check_task(task, features_config(batch_size=61))
+
+
+def test_prepared_folder_holds_the_configuration_and_the_lock(tmp_path):
+    out, config = tmp_path / "a" / "run", TrainConfig()
+    with prepared_folder(out, config, False):
+        assert TrainConfig.load(out / "config.json") == config
+        with pytest.raises(UserError, match="alone"), prepared_folder(out, config, True):
+            pass
+
+
+def test_a_folder_that_could_not_be_prepared_is_removed_again(tmp_path, monkeypatch):
+    def full(path, text):
+        raise UserError("disk full")
+
+    monkeypatch.setattr(module, "write_text", full)
+    with pytest.raises(UserError), prepared_folder(tmp_path / "run", TrainConfig(), False):
+        pass
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file/run"), prepared_folder(tmp_path / "file" / "run", TrainConfig(), False):
+        pass
+
+
+def test_load_data_hands_on_what_the_configuration_says(monkeypatch):
+    from isra_keras.data import tasks
+
+    calls = []
+    monkeypatch.setattr(tasks, "load_task", lambda *a, **k: calls.append((a, k)))
+    monkeypatch.setattr(tasks, "folder_task", lambda *a, **k: calls.append((a, k)))
+    module.load_data(
+        TrainConfig(dataset="glyphs", source="a", target="b", data_dir="d", data_seed=3, on_bad_image="error")
+    )
+    module.load_data(TrainConfig(dataset=None, source_dir="s", target_dir="t"))
+    options = {"data_dir": "d", "seed": 3, "allow_incomplete": False, "on_bad_image": "error"}
+    assert calls == [(("glyphs", "a", "b"), options), (("s", "t"), {"on_bad_image": "skip"})]
