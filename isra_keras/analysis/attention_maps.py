@@ -131,9 +131,14 @@ class AttentionMaps:
         """
         if explained.activation is None:
             return None
-        gradients = self._class_gradients(explained.pooled, False)  # (n, C, p)
-        chosen = gradients[np.arange(len(gradients)), np.asarray(labels)][:, None]
-        return weighted_maps(chosen, explained.activation)[:, 0]
+        chosen = self._class_gradients(explained.pooled, False)[np.arange(len(labels)), np.asarray(labels)]
+        return weighted_maps(chosen[:, None], explained.activation)[:, 0]
+
+    def all_class_maps(self, explained):
+        """Grad-CAM of every class: (n, C, h, w) float32 >= 0, or None for a backbone without a convolutional map."""
+        if explained.activation is None:
+            return None
+        return weighted_maps(self._class_gradients(explained.pooled, False), explained.activation)
 
     def _receive(self, features):
         """(responses (n, J), attention (n, J, d)) of all topics."""
