@@ -1,15 +1,18 @@
 # make demo   sets up .venv and trains the embedded default into runs/demo (again: resumes, or shows what came out)
 # make test   the same set-up with the test tools, then the whole suite
+# make tune   the set-up with KerasTuner, then a label-free search of 12 trials on the embedded default into runs/tune
 # make lint   ruff
 PYTHON ?= python3
 VENV ?= .venv
 DEMO_OUT ?= runs/demo
 DEMO_FLAGS ?=
+TUNE_OUT ?= runs/tune
+TUNE_FLAGS ?=
 TEST_FLAGS ?= -n 2
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test lint clean
+.PHONY: demo test tune lint clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/bin/python:
@@ -25,11 +28,19 @@ $(VENV)/.tests: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,app,tuning]'
 	@touch $@
 
+$(VENV)/.tuning: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tuning]'
+	@touch $@
+
 demo: $(VENV)/.core
 	$(BIN)/python -m isra_keras.train --out $(DEMO_OUT) --resume $(DEMO_FLAGS)
 
 test: $(VENV)/.tests
 	$(BIN)/python -m pytest $(TEST_FLAGS)
+
+tune: $(VENV)/.tuning
+	$(BIN)/python -m tuning.search --out $(TUNE_OUT) --max-trials 12 --iterations 300 --eval-interval 100 \
+	  --compare-objectives $(TUNE_FLAGS)
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .

@@ -1,0 +1,278 @@
+"""Many processes, one search: KerasTuner's chief and workers, with what they lack. See cluster.md.
+
+What KerasTuner 1.4.8 can't, and how it is mended here:
+- a worker that dies keeps its trial for ever, and the chief waits for it: a heartbeat and a lease;
+- a chief that restarts gives out trials that its workers are still running: they keep them;
+- a worker dies of "Socket closed" when the chief goes away during a call: `PatientClient` asks again;
+- a worker without a trial asks again at once, thousands of times a second: it waits a second;
+- a trial that was ended twice counts twice: the first end counts;
+- an error in the chief's `end_trial` kills one worker after the other: it ends the search.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+import time
+
+from isra_keras.errors import UserError
+
+LEASE = 60.0
+"""Seconds of silence after which a worker's trial is given to another one."""
+PATIENCE = 600.0
+"""Seconds that a worker waits for a chief that does not answer."""
+GRACE = 20.0
+CHANNEL = [("grpc.initial_reconnect_backoff_ms", 200), ("grpc.min_reconnect_backoff_ms", 200),
+           ("grpc.max_reconnect_backoff_ms", 2000)]  # fmt: skip
+
+
+def role():
+    """ "chief", "worker" or "alone", by KerasTuner's environment variables.
+
+    Raises:
+        UserError: some of them are missing.
+    """
+    names = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
+    there = [name for name in names if os.environ.get(name)]
+    if not there:
+        return "alone"
+    if len(there) < len(names):
+        missing = ", ".join(name for name in names if name not in there)
+        raise UserError(f"Expected all of {', '.join(names)} for a search on many machines; missing: {missing}.")
+    return "chief" if "chief" in os.environ[names[0]] else "worker"
+
+
+def is_chief():
+    return role() == "chief"
+
+
+def is_worker():
+    return role() == "worker"
+
+
+def address():
+    """ "127.0.0.1:8765" of the chief."""
+    return f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
+
+
+def is_loopback():
+    """Whether the chief only listens to this machine."""
+    ip = os.environ["KERASTUNER_ORACLE_IP"]
+    return ip in ("localhost", "::1", "[::1]") or ip.startswith("127.")
+
+
+# -------------------------------------------------------------------- worker
+
+
+class ChiefGone(Exception):
+    """The chief did not answer for `PATIENCE` seconds."""
+
+
+def PatientClient(oracle):
+    """KerasTuner's `OracleClient` of an oracle, with a channel that waits for a chief that restarts."""
+    import grpc
+    from keras_tuner.src import protos
+    from keras_tuner.src.distribute.oracle_client import OracleClient
+
+    class Client(OracleClient):
+        def create_trial(self, tuner_id):
+            trial = super().create_trial(tuner_id)
+            if trial.status == "IDLE":
+                time.sleep(1.0)
+            return trial
+
+    client = Client(oracle)
+    client.stub = _PatientStub(protos.get_service_grpc().OracleStub(grpc.insecure_channel(address(), CHANNEL)))
+    return client
+
+
+class _PatientStub:
+    """The same calls, repeated while the chief is away. All of them may be repeated: the chief sees to that."""
+
+    def __init__(self, stub, patience=None):
+        self._stub = stub
+        self._patience = patience or float(os.environ.get("ISRA_TUNE_PATIENCE", PATIENCE))
+
+    def __getattr__(self, name):
+        method = getattr(self._stub, name)
+        return lambda request, **options: self._call(method, request)
+
+    def _call(self, method, request):
+        import grpc
+
+        ends = time.monotonic() + self._patience
+        while True:
+            try:
+                return method(request, wait_for_ready=True, timeout=min(30.0, self._patience))
+            except grpc.RpcError as error:
+                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                    raise
+                if time.monotonic() > ends:
+                    raise ChiefGone from error
+                time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def open_search(oracle):
+    """Around a worker's search: a chief that is gone for good is an error for people."""
+    try:
+        yield
+    except ChiefGone:
+        raise UserError(
+            f"Expected the chief at {address()}; it did not answer. Start it again, then this worker."
+        ) from None
+
+
+@contextlib.contextmanager
+def heartbeat(oracle, trial_id, lease):
+    """While it is open, tells the chief every third of the lease that the trial is being worked on."""
+    stub = getattr(oracle, "stub", None)
+    if stub is None:
+        yield
+        return
+    from keras_tuner.src import protos
+
+    done = threading.Event()
+
+    def beat():
+        while not done.wait(lease / 3):
+            with contextlib.suppress(Exception):
+                stub._stub.GetTrial(protos.get_service().GetTrialRequest(trial_id=trial_id), timeout=lease / 3)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout=lease)
+
+
+# -------------------------------------------------------------------- chief
+
+
+def serve(oracle, lease=LEASE, watcher=None):
+    """Hands out the trials until all of them have ended, then says so to the workers and returns.
+
+    Args:
+        oracle: one of `tuning.oracles`.
+        lease: seconds of silence that a worker is allowed.
+        watcher: told of every trial that begins or ends, or None.
+
+    Raises:
+        UserError: the port is taken, or too many trials failed in a row.
+    """
+    from concurrent import futures
+
+    import grpc
+    from keras_tuner.src import protos
+
+    if not is_loopback():
+        print(f"warning: anybody who reaches {address()} can take part in this search: gRPC asks for no password. "
+              "Use a private network.", file=sys.stderr)  # fmt: skip
+    servicer = make_servicer(oracle, watcher)
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1), options=[("grpc.so_reuseport", 0)])
+    protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)
+    try:
+        bound = server.add_insecure_port(address())
+    except RuntimeError:
+        bound = 0
+    if not bound:
+        raise UserError(f"Expected to listen at {address()}; the port is taken or the address is not this machine's.")
+    server.start()
+    try:
+        while not servicer.finished():
+            time.sleep(0.2)
+            servicer.reap(lease)
+        ends = time.monotonic() + GRACE
+        while servicer.waiting() and time.monotonic() < ends:
+            time.sleep(0.2)
+    finally:
+        server.stop(grace=2).wait()
+    if servicer.failure is not None:
+        raise UserError(str(servicer.failure).splitlines()[0] + " The search can be repeated with --max-failures.")
+
+
+def make_servicer(oracle, watcher=None):
+    """KerasTuner's `OracleServicer` with leases, ends that count once, and a memory of its workers."""
+    from keras_tuner.src.distribute.oracle_chief import OracleServicer
+
+    class Servicer(OracleServicer):
+        def __init__(self):
+            super().__init__(oracle)
+            self.lock, self.failure = threading.RLock(), None
+            self.seen, self.ended_ids = {}, {"COMPLETED", "FAILED"}
+            for tuner_id, trial_id in getattr(oracle, "resumed", {}).items():  # workers that outlived a chief
+                if trial_id in oracle._retry_queue:
+                    oracle._retry_queue.remove(trial_id)
+                    oracle.ongoing_trials[tuner_id] = oracle.trials[trial_id]
+                    self.seen[trial_id] = time.monotonic()
+
+        def CreateTrial(self, request, context):
+            with self.lock:
+                if self.failure is not None:
+                    oracle.max_trials = len(oracle.trials)  # says STOPPED
+                reply = super().CreateTrial(request, context)
+                self.seen[reply.trial.trial_id] = time.monotonic()
+                held = oracle.ongoing_trials.get(request.tuner_id)
+            if watcher is not None and held is not None:
+                watcher.trial_began(held)
+            return reply
+
+        def GetTrial(self, request, context):
+            with self.lock:
+                self.seen[request.trial_id] = time.monotonic()
+                return super().GetTrial(request, context)
+
+        def UpdateTrial(self, request, context):
+            with self.lock:
+                trial = oracle.trials[request.trial_id]
+                trial.metrics = type(trial.metrics)()  # a repeated report replaces the first one
+                return super().UpdateTrial(request, context)
+
+        def EndTrial(self, request, context):
+            from keras_tuner.src import protos
+
+            trial_id = request.trial.trial_id
+            with self.lock:
+                if oracle.trials[trial_id].status in self.ended_ids:
+                    return protos.get_service().EndTrialResponse()
+                if trial_id in oracle._retry_queue:
+                    oracle._retry_queue.remove(trial_id)
+                try:
+                    super().EndTrial(request, context)
+                except RuntimeError as error:  # KerasTuner's limit of failures in a row
+                    self.failure = error
+                    oracle.ongoing_trials = {k: t for k, t in oracle.ongoing_trials.items() if t.trial_id != trial_id}
+                    oracle._save_trial(oracle.trials[trial_id])
+                    oracle.save()
+            if watcher is not None:
+                watcher.trial_ended(oracle.trials[trial_id])
+            return protos.get_service().EndTrialResponse()
+
+        def reap(self, lease):
+            """Puts the trials of silent workers back into the queue."""
+            with self.lock:
+                now = time.monotonic()
+                for tuner_id, trial in list(oracle.ongoing_trials.items()):
+                    if now - self.seen.setdefault(trial.trial_id, now) > lease:
+                        oracle.ongoing_trials.pop(tuner_id)
+                        oracle.tuner_ids.discard(tuner_id)
+                        oracle._retry_queue.append(trial.trial_id)
+                        oracle.save()
+
+        def finished(self):
+            """Whether nothing is left to do: all given out and ended, or given up."""
+            with self.lock:
+                if self.failure is not None:
+                    return not oracle.ongoing_trials
+                full = bool(oracle.max_trials) and len(oracle.trials) >= oracle.max_trials
+                idle = not oracle.ongoing_trials and not oracle._retry_queue
+                return idle and (full or self.stop_triggered)
+
+        def waiting(self):
+            """Whether a worker has not yet been told to stop."""
+            with self.lock:
+                return bool(oracle.tuner_ids)
+
+    return Servicer()

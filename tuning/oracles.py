@@ -1,0 +1,148 @@
+"""KerasTuner's oracles, made to survive a SIGKILL at any moment.
+
+What KerasTuner 1.4.8 does not do, and is done here:
+- its files are written in place: a kill during the write of oracle.json leaves half a file, which can't be read;
+- trial.json and oracle.json are written one after the other: after a kill between the two, a new trial is known to
+  neither queue and never run, and a finished one is run twice;
+- nothing is written before the first trial ends: what came before is not found again;
+- the grid search keeps the list of what it has tried in memory alone, so that a resumed one ends at once;
+- the Gaussian process is asked about running trials before it was ever fitted, which fails with several workers;
+- `synchronized` keeps its lock for ever after an exception.
+"""
+
+import json
+import os
+from functools import cmp_to_key
+
+import numpy as np
+from keras_tuner import oracles
+
+from isra_keras.training.checkpoint import write_text
+
+ENDED = ("COMPLETED", "FAILED")
+
+
+class Durable:
+    """Mixin over a `keras_tuner.Oracle`: atomic files, a repaired state after a kill, the recipe as first trial."""
+
+    starts_with_default = True
+    resumed: dict = {}
+    """{worker: trial} at the moment of the kill, after `reload`."""
+
+    def populate_space(self, trial_id):
+        """As the oracle's, but the first trial takes the defaults: what the recipe says is always among the trials."""
+        if not self.trials and self.starts_with_default:
+            space = self.get_space().space
+            return {"status": "RUNNING", "values": {item.name: item.default for item in space}}
+        return super().populate_space(trial_id)
+
+    def save(self):
+        """oracle.json, whole or not at all."""
+        write_text(self._get_oracle_fname(), json.dumps(self.get_state()))
+
+    def _save_trial(self, trial):
+        """trial.json, whole or not at all."""
+        write_text(os.path.join(self._get_trial_dir(trial.trial_id), "trial.json"), json.dumps(trial.get_state()))
+
+    def has_state(self):
+        """Whether there is something to go on with."""
+        return os.path.isfile(self._get_oracle_fname())
+
+    def reload(self):
+        """State and trials from the folder, repaired: every trial is ended once or waits in the queue once."""
+        with open(self._get_oracle_fname(), encoding="utf-8") as file:
+            self.resumed = json.load(file)["ongoing_trials"]
+        verbose = self.verbose
+        super().reload()
+        self.verbose = verbose
+        ids = sorted(self.trials, key=int)
+        for trial_id in ids:
+            trial = self.trials[trial_id]
+            self._record_values(trial)
+            if trial_id not in self.start_order:
+                self.start_order.append(trial_id)
+            if trial.status in ENDED and trial_id not in self.end_order:
+                self.end_order.append(trial_id)
+        waiting = [trial_id for trial_id in ids if self.trials[trial_id].status not in ENDED]
+        for trial_id in waiting:
+            self.trials[trial_id].metrics = type(self.trials[trial_id].metrics)()
+        self.end_order = [trial_id for trial_id in self.end_order if trial_id not in waiting]
+        self._retry_queue = waiting[::-1]  # it is taken from the end
+        self._after_reload()
+
+    def _after_reload(self):
+        """For what an oracle must rebuild."""
+
+
+class RandomOracle(Durable, oracles.RandomSearchOracle):
+    """`keras_tuner.oracles.RandomSearchOracle`, durable."""
+
+
+class BayesianOracle(Durable, oracles.BayesianOptimizationOracle):
+    """`keras_tuner.oracles.BayesianOptimizationOracle`, durable, and at ease with several workers."""
+
+    def _vectorize_trials(self):
+        """As KerasTuner's; the process is fitted to the finished trials first if it never was."""
+        ongoing, self.ongoing_trials = self.ongoing_trials, {}
+        waiting = {key: trial for key, trial in self.trials.items() if trial.status != "COMPLETED"}
+        everything, self.trials = self.trials, {k: t for k, t in self.trials.items() if k not in waiting}
+        try:
+            x, y = super()._vectorize_trials()
+            if len(x):
+                self.gpr.fit(np.nan_to_num(x, posinf=0, neginf=0), np.nan_to_num(y, posinf=0, neginf=0))
+        finally:
+            self.ongoing_trials, self.trials = ongoing, everything
+        running = set(map(id, ongoing.values()))
+        self.trials = {k: t for k, t in everything.items() if t.status in ENDED or id(t) in running}
+        try:
+            return super()._vectorize_trials()
+        finally:
+            self.trials = everything
+
+
+class GridOracle(Durable, oracles.GridSearchOracle):
+    """`keras_tuner.oracles.GridSearchOracle`, durable: its queue is rebuilt from the trials that there are."""
+
+    starts_with_default = False  # the grid's first trial is the default anyway
+
+    def _after_reload(self):
+        def compare(one, other):
+            return self._compare(*(self.trials[item].hyperparameters.values for item in (one, other)))
+
+        previous = None
+        for trial_id in sorted(self.trials, key=cmp_to_key(compare)):
+            self._ordered_ids.insert(trial_id, previous)
+            previous = trial_id
+        self._populate_next = list(self.start_order)  # those whose next combination was tried are passed over
+
+
+class HyperbandOracle(Durable, oracles.HyperbandOracle):
+    """`keras_tuner.oracles.HyperbandOracle`, durable; its brackets leave no room for a first trial of ours."""
+
+    starts_with_default = False
+
+
+def make_oracle(kind, objective, max_trials, seed, dimensions, budget, max_failures):
+    """The oracle of a search.
+
+    Args:
+        kind: "random", "bayesian", "hyperband" or "grid".
+        objective: `keras_tuner.Objective`.
+        max_trials: int.
+        seed: int of the draws.
+        dimensions: number of searched names.
+        budget: evaluations of a whole training, the largest budget of Hyperband.
+        max_failures: failed trials in a row that end the search.
+    """
+    common = {"objective": objective, "seed": seed, "max_consecutive_failed_trials": max_failures}
+    if kind == "hyperband":
+        oracle = HyperbandOracle(max_epochs=max(budget, 2), factor=3, **common)
+        oracle.max_trials = max_trials
+    elif kind == "bayesian":
+        # KerasTuner's default of 3 random points a dimension would leave nothing of a short search.
+        first = max(dimensions + 1, min(3 * dimensions, max_trials // 3))
+        oracle = BayesianOracle(max_trials=max_trials, num_initial_points=first, **common)
+    else:
+        oracle = {"random": RandomOracle, "grid": GridOracle}[kind](max_trials=max_trials, **common)
+    oracle.verbose = 0
+    return oracle

@@ -1,0 +1,211 @@
+"""What a search leaves: results.md, the best configuration, figures; and what to type next."""
+
+import json
+import shlex
+from pathlib import Path
+
+from isra_keras.errors import UserError
+from isra_keras.training.checkpoint import write_text
+from isra_keras.training.config import TrainConfig
+from tuning import records
+from tuning import space as spaces
+from tuning.objectives import ORACLE
+from tuning.view import make_table, number, percent
+
+FLAGS = ("class2vec_weight", "alignment_weight", "num_topics", "receptor_l1", "variant", "feature_dim", "learning_rate")
+"""Searched names that `isra_keras.train` has an option for."""
+GIVEN = ("dataset", "source", "target", "source_dir", "target_dir", "data_dir", "method", "backbone", "weights",
+         "iterations", "eval_interval", "batch_size", "select", "seed", "precision", "image_size", "crop_size",
+         "recipe", *FLAGS)  # fmt: skip
+
+
+def conclude(out, compare=False):
+    """Prints and writes the results of a search folder.
+
+    Args:
+        out: search folder.
+        compare: also the table of how each label-free score would have chosen.
+
+    Returns:
+        int: 0, or 1 if no trial succeeded.
+    """
+    from rich.console import Console
+
+    out = Path(out)
+    manifest, rows = records.read_manifest(out), records.read_rows(out)
+    objective = records.objective_of(out)
+    names, console = list(manifest["space"]), Console()
+    console.print(make_table(rows, objective, names))
+    best = records.best_row(rows, objective.direction)
+    if best is None:
+        print(f"No trial succeeded; the reasons are in the table and in {out}/trial_*/failure.txt.")
+        return 1
+    comparison = compare_objectives(rows) if compare else []
+    if compare and not comparison:
+        raise UserError("Expected target labels and at least two trials for --compare-objectives; there are none.")
+    config = spaces.apply(TrainConfig(**manifest["config"]), best.values)
+    write_best(out, config, best)
+    figures = draw(out, rows, manifest, objective, best)
+    text = markdown(manifest, rows, objective, best, comparison, figures)
+    write_text(out / "results.md", text)
+    _print(console, out, config, objective, names, best, comparison, figures)
+    return 0
+
+
+def write_best(out, config, best):
+    """best.json (the trial) and best/config.json (a run folder that only waits to be trained)."""
+    folder = Path(out) / "best"
+    if not (folder / "result.json").is_file():
+        folder.mkdir(exist_ok=True)
+        write_text(folder / "config.json", config.to_json())
+    values = {"trial": best.trial_id, "score": best.score, "values": best.values, "metrics": best.metrics}
+    write_text(Path(out) / "best.json", json.dumps(values, indent=2) + "\n")
+
+
+def train_command(config):
+    """`python -m isra_keras.train ...` with the options by which the configuration differs from its recipe.
+
+    Returns:
+        str, or None if it can't be said in options: then best/config.json says it.
+    """
+    from isra_keras.training.recipes import resolve
+
+    given = {name: getattr(config, name) for name in ("dataset", "source", "target", "source_dir", "target_dir",
+             "data_dir", "method", "semantic", "variant", "seed", "recipe")}  # fmt: skip
+    if not config.semantic:
+        given.pop("variant")
+    wanted = vars(config)
+    for _ in range(2):  # an option may change what the recipe says of another one
+        base = vars(resolve(**given))
+        given |= {name: wanted[name] for name in GIVEN if base[name] != wanted[name]}
+    if vars(resolve(**given)) != wanted:
+        return None
+    for name in GIVEN:  # what the recipe says anyway
+        fewer = {key: value for key, value in given.items() if key != name}
+        if name in given and vars(resolve(**fewer)) == wanted:
+            given = fewer
+    words = ["python", "-m", "isra_keras.train"]
+    for name, value in given.items():
+        if name == "semantic":
+            words += [] if value else ["--no-semantic"]
+        elif value is not None:
+            words += [f"--{name.replace('_', '-')}", f"{value!r}" if isinstance(value, float) else str(value)]
+    return shlex.join(words)
+
+
+def compare_objectives(rows):
+    """How each label-free score would have chosen among the same trials.
+
+    Every candidate is a trial's selected evaluation; accuracy is the mean over its seeds.
+
+    Returns:
+        [{"score", "trial", "accuracy", "gap" (oracle's accuracy minus this), "correlation" (Spearman's, positive
+        where better scores go with higher accuracy)}], the oracle last; empty without labels or with one trial.
+    """
+    from scipy.stats import spearmanr
+
+    from isra_keras.selection import SCORES, best_index, ensemble_ranks
+
+    done = [row for row in rows if row.status == "COMPLETED" and ORACLE in row.metrics]
+    largest = max((row.budget or 0 for row in done), default=0)
+    done = [row for row in done if (row.budget or 0) == largest]
+    if len(done) < 2:
+        return []
+    accuracies = [row.metrics[ORACLE] for row in done]
+    columns = {name: [row.metrics[f"sel:{name}"] for row in done] for name in SCORES
+               if all(f"sel:{name}" in row.metrics for row in done)}  # fmt: skip
+    candidates = {name: (values, SCORES[name][1]) for name, values in columns.items()}
+    candidates["mean rank of all"] = (list(ensemble_ranks(columns)), "min")
+    table = []
+    for name, (values, direction) in candidates.items():
+        chosen = best_index(values, direction)
+        signed = values if direction == "max" else [-value for value in values]
+        varied = len(set(signed)) > 1 and len(set(accuracies)) > 1
+        correlation = float(spearmanr(signed, accuracies).statistic) if varied else float("nan")
+        table.append({"score": name, "trial": done[chosen].trial_id, "accuracy": accuracies[chosen],
+                      "gap": max(accuracies) - accuracies[chosen], "correlation": correlation})  # fmt: skip
+    chosen = best_index(accuracies, "max")
+    table.append({"score": "ORACLE (target labels)", "trial": done[chosen].trial_id, "accuracy": accuracies[chosen],
+                  "gap": 0.0, "correlation": 1.0})  # fmt: skip
+    return table
+
+
+COMPARED = ("score", "trial", "accuracy", "gap to oracle", "rank correlation")
+
+
+def compared_cells(item):
+    """Texts of a row of `compare_objectives`."""
+    return [item["score"].replace("_", " "), item["trial"], percent(item["accuracy"]), f"{100 * item['gap']:.2f}",
+            f"{item['correlation']:+.2f}"]  # fmt: skip
+
+
+def markdown(manifest, rows, objective, best, comparison, figures):
+    """Text of results.md."""
+    names, search = list(manifest["space"]), manifest["search"]
+    config = TrainConfig(**manifest["config"])
+    lines = [f"# Search on {config.dataset or 'folders'}: {config.task_name}, {config.method}", ""]
+    lines.append(f"{search['tuner']}, objective {objective.title}, {search['seeds']} seed(s) a trial. Trial "
+                 f"{best.trial_id} is the best.")  # fmt: skip
+    labelled = any(ORACLE in row.metrics for row in rows) and not objective.is_oracle
+    head = ["trial", *(name.replace("_", " ") for name in names), objective.title]
+    head += ["ORACLE accuracy (not used)"] if labelled else []
+    lines += ["", *_table(head + ["s", "state"], [
+        [row.trial_id, *(number(row.values.get(name)) for name in names), number(row.score),
+         *([percent(row.metrics.get(ORACLE))] if labelled else []), f"{row.seconds:.0f}",
+         row.status.lower() + (f": {row.reason}" if row.reason else "")] for row in rows])]  # fmt: skip
+    if comparison:
+        lines += ["", "## How each score would have chosen", "", *_table(COMPARED, map(compared_cells, comparison))]
+    lines += ["", *(f"![{Path(path).stem}]({path})" for path in figures), ""]
+    return "\n".join(lines)
+
+
+def _table(head, rows):
+    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def draw(out, rows, manifest, objective, best):
+    """Figures of the folder, as paths relative to it: score against each value, and the best so far."""
+    from isra_keras.analysis.style import GREY, ORANGE, figure, save
+
+    done = [row for row in rows if row.status == "COMPLETED" and row.score is not None]
+    folder, names = Path(out) / "figures", list(manifest["space"])
+    folder.mkdir(exist_ok=True)
+    with figure(2.6 * len(names), 2.6, 1, len(names), squeeze=False, sharey=True) as (made, axes):
+        for axis, name in zip(axes[0], names):
+            axis.scatter([row.values[name] for row in done], [row.score for row in done], s=18)
+            axis.scatter([best.values[name]], [best.score], s=60, facecolors="none", edgecolors=ORANGE, linewidths=2)
+            axis.set_xlabel(name.replace("_", " "))
+            if not isinstance(best.values[name], str):
+                axis.set_xscale("log", base=2 if isinstance(best.values[name], int) else 10)
+        axes[0][0].set_ylabel(objective.title)
+        save(made, folder / "values.png")
+    pick = min if objective.direction == "min" else max
+    with figure(4, 2.6) as (made, axis):
+        numbers, scores = [int(row.trial_id) for row in done], [row.score for row in done]
+        axis.scatter(numbers, scores, s=14, color=GREY, label="trial")
+        axis.step(numbers, [pick(scores[: k + 1]) for k in range(len(scores))], where="post", label="best so far")
+        axis.set_xlabel("trial")
+        axis.set_ylabel(objective.title)
+        axis.legend()
+        save(made, folder / "progress.png")
+    return ["figures/values.png", "figures/progress.png"]
+
+
+def _print(console, out, config, objective, names, best, comparison, figures):
+    from rich.table import Table
+
+    if comparison:
+        table = Table(*COMPARED, title="how each score would have chosen among these trials")
+        for item in comparison:
+            table.add_row(*compared_cells(item))
+        console.print(table)
+    values = ", ".join(f"{name} {number(best.values[name])}" for name in names)
+    accuracy = f"; ORACLE accuracy {percent(best.metrics[ORACLE])}, not used" \
+        if ORACLE in best.metrics and not objective.is_oracle else ""  # fmt: skip
+    print(f"best: trial {best.trial_id}: {values}; {objective.title} {number(best.score)}{accuracy}")
+    print(f"results {out}/results.md · figures {', '.join(f'{out}/{path}' for path in figures)} · trials: tensorboard "
+          f"--logdir {out}/tensorboard")  # fmt: skip
+    command = train_command(config)
+    print(f"next:\n  python -m isra_keras.train --out {shlex.quote(str(Path(out) / 'best'))} --resume")
+    if command is not None:
+        print(f"the same in options:\n  {command}")

@@ -1,0 +1,154 @@
+"""The search space as plain data, derived from the recipe of the base configuration; loads neither Keras nor KerasTuner.
+
+What is not searched comes from the recipe, and what the user gives by hand is never searched.
+"""
+
+from dataclasses import asdict, dataclass
+
+from isra_keras.errors import UserError
+
+SEMANTIC = ("class2vec_weight", "alignment_weight", "num_topics")
+"""Searched by default where the plug-in is on: lambda, eta and the number of topics (d_e)."""
+PLAIN = ("learning_rate", "backbone_multiplier")
+"""Searched by default where it is off."""
+NEEDS_SEMANTIC = (*SEMANTIC, "receptor_l1", "receptor_width", "variant")
+NAMES = (*NEEDS_SEMANTIC, "feature_dim", "learning_rate", "backbone_multiplier")
+REACH = 30.0
+"""lambda and eta are searched over the recipe's value divided and multiplied by this."""
+TOPICS = (8, 16, 32, 64, 128, 256)
+WIDTHS = (32, 64, 128, 256)
+DIMENSIONS = (64, 128, 256, 512)
+L1_RANGE = (1e-5, 1.0)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One dimension: log-uniform between `low` and `high`, or one of `values`.
+
+    Attributes:
+        name: of `NAMES`.
+        default: the recipe's value, always inside.
+        low, high: floats of a log-uniform dimension, None otherwise.
+        values: tuple of the choices in order, None for a log-uniform dimension.
+    """
+
+    name: str
+    default: float | int | str
+    low: float | None = None
+    high: float | None = None
+    values: tuple | None = None
+
+    def declare(self, hp, grid=False):
+        """Registers itself with KerasTuner's `HyperParameters` and returns the current value.
+
+        Args:
+            hp: `keras_tuner.HyperParameters`.
+            grid: offer a few values instead of the continuous range, as a grid search needs.
+        """
+        if self.values is None and not grid:
+            return hp.Float(self.name, self.low, self.high, sampling="log", default=self.default)
+        values = self.values or self.grid_values()
+        ordered = None if isinstance(values[0], str) else True
+        return hp.Choice(self.name, list(values), default=self.default, ordered=ordered)
+
+    def grid_values(self, points=5):
+        """Log-spaced values from low to high; the one nearest to the default is replaced by it."""
+        ratio = (self.high / self.low) ** (1 / (points - 1))
+        values = [float(f"{self.low * ratio**k:.6g}") for k in range(points)]
+        nearest = min(range(points), key=lambda k: abs(values[k] / self.default - 1))
+        values[nearest] = self.default
+        return tuple(sorted(set(values)))
+
+    def text(self):
+        """ "0.0003 … 0.3 (log)" or "8, 16, 32"."""
+        if self.values is not None:
+            return ", ".join(map(str, self.values))
+        return f"{self.low:.3g} … {self.high:.3g} (log)"
+
+
+def make_space(config, names=None, also=(), fixed=()):
+    """The dimensions of a search.
+
+    Args:
+        config: `TrainConfig`, the base: its values are the defaults and the middle of the ranges.
+        names: what to search; None for the three numbers of the plug-in, or rate and multiplier where it is off.
+        also: searched beside them.
+        fixed: names that the user gave by hand; left out.
+
+    Returns:
+        tuple of `Parameter`.
+
+    Raises:
+        UserError: unknown names, dimensions of a plug-in that is off, or nothing left to search.
+    """
+    wanted = list(names if names is not None else SEMANTIC if config.semantic else PLAIN)
+    if config.optimizer == "adam" and names is None:
+        wanted = [name for name in wanted if name != "backbone_multiplier"]  # Adam knows no parts
+    wanted += [name for name in also if name not in wanted]
+    for name in wanted:
+        if name not in NAMES:
+            raise UserError(f"Expected names to search of {', '.join(NAMES)}; received '{name}'.")
+        if name in NEEDS_SEMANTIC and not config.semantic:
+            raise UserError(f"Expected --semantic to search '{name}', which belongs to the plug-in; it is off.")
+    wanted = [name for name in NAMES if name in wanted and name not in fixed]
+    if not wanted:
+        raise UserError(f"Expected something to search; all of it was given by hand ({', '.join(fixed)}).")
+    return tuple(_parameter(name, config, "variant" in wanted) for name in wanted)
+
+
+def describe(space):
+    """{name: JSON values} of a space, to be compared with that of another search."""
+    rows = {item.name: {k: v for k, v in asdict(item).items() if k != "name" and v is not None} for item in space}
+    return {name: {k: list(v) if isinstance(v, tuple) else v for k, v in row.items()} for name, row in rows.items()}
+
+
+def apply(config, values):
+    """The configuration with a trial's values; the recipe's other values stay those of the base.
+
+    Args:
+        config: `TrainConfig`; not changed.
+        values: {name of `NAMES`: value}; other names, such as Hyperband's own, are passed over.
+
+    Returns:
+        a new `TrainConfig`.
+    """
+    from isra_keras.training.config import TrainConfig
+
+    fresh = TrainConfig(**asdict(config))
+    for name, value in values.items():
+        if name == "backbone_multiplier":
+            decay = fresh.multipliers.get("backbone", (1.0, 1.0))[1]
+            fresh.multipliers = fresh.multipliers | {"backbone": [float(value), decay]}
+        elif name in NAMES:
+            setattr(fresh, name, value)
+    return fresh.validate()
+
+
+def _parameter(name, config, both_variants):
+    if name in ("class2vec_weight", "alignment_weight"):
+        return _weight(name, config, both_variants)
+    if name == "backbone_multiplier":
+        value = config.multipliers.get("backbone", (1.0, 1.0))[0] or 1.0
+        return Parameter(name, value, value / 10, value * 10)
+    value = getattr(config, name)
+    if name == "learning_rate":
+        return Parameter(name, value, value / 10, value * 10)
+    if name == "receptor_l1":
+        value = value if value > 0 else L1_RANGE[0]
+        return Parameter(name, value, min(L1_RANGE[0], value), max(L1_RANGE[1], value))
+    if name == "variant":
+        return Parameter(name, value, values=("paper", "reference"))
+    choices = {"num_topics": TOPICS, "receptor_width": WIDTHS, "feature_dim": DIMENSIONS}[name]
+    return Parameter(name, value, values=tuple(sorted({*choices, value})))
+
+
+def _weight(name, config, both_variants):
+    """lambda or eta; where the variant is searched too, the range covers the scales of both."""
+    value = getattr(config, name) or 1.0
+    scales = [value]
+    if both_variants:
+        # L_c2v = 2 d rc and L_a = (d/4) align at equal batches: the weights of the two variants differ by these.
+        factor = 2 * config.feature_dim if name == "class2vec_weight" else config.feature_dim / 4
+        down = (config.variant == "reference") == (name == "class2vec_weight")
+        scales.append(value / factor if down else value * factor)
+    return Parameter(name, value, min(scales) / REACH, max(scales) * REACH)

@@ -1,0 +1,142 @@
+"""The live table of a search: values, score, best so far, time left; plain lines where there is no terminal."""
+
+import sys
+import time
+
+from tuning.objectives import ORACLE
+from tuning.records import best_row, read_rows
+
+MARK = "*"
+
+
+class View:
+    """Watches a search folder.
+
+    Args:
+        folder: search folder.
+        objective: `SearchObjective`.
+        names: searched names, in order.
+        max_trials: int.
+        workers: processes that run trials.
+        seeds: runs of a trial.
+        stream: where to; standard output if None.
+        quiet: shows nothing.
+    """
+
+    def __init__(self, folder, objective, names, max_trials, workers=1, seeds=1, stream=None, quiet=False):
+        self.folder, self.objective, self.names, self.max_trials = folder, objective, names, max_trials
+        self.workers, self.seeds, self.stream, self.quiet = workers, seeds, stream or sys.stdout, quiet
+        self.live, self.told, self.doing, self.shown = None, None, "", 0.0
+
+    def __enter__(self):
+        if not self.quiet and self.stream.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self.live = Live(console=Console(file=self.stream), refresh_per_second=4)
+            self.live.start()
+        return self
+
+    def __exit__(self, *error):
+        if self.live is not None:
+            self.refresh()
+            self.live.stop()
+            self.live = None
+
+    def trial_began(self, trial):
+        """KerasTuner started a trial."""
+        self.doing = "starting"
+        self.refresh()
+
+    def trial_ended(self, trial):
+        """KerasTuner ended a trial."""
+        self.doing = ""
+        self.refresh()
+
+    def on_step(self, seed, step, total):
+        """Progress inside a trial, from this process."""
+        if self.live is not None and time.monotonic() - self.shown > 0.5:
+            self.doing = f"seed {seed + 1}/{self.seeds}, {100 * step // max(total, 1)} %"
+            self.refresh()
+
+    def refresh(self):
+        """Reads the folder and shows it."""
+        self.shown = time.monotonic()
+        if self.quiet:
+            return
+        rows = read_rows(self.folder)
+        if self.live is not None:
+            self.live.update(make_table(rows, self.objective, self.names, self.footer(rows), self.doing))
+            return
+        ended = [row for row in rows if row.status in ("COMPLETED", "FAILED")]
+        if self.told is None:
+            self.told = set()
+            if ended:
+                print(f"{len(ended)} trials were there already", file=self.stream)
+            self.told |= {row.trial_id for row in ended[:-1]}
+        for row in ended:
+            if row.trial_id not in self.told:
+                self.told.add(row.trial_id)
+                print(f"{line(row, self.names)}   [{self.footer(rows)}]", file=self.stream, flush=True)
+
+    def footer(self, rows):
+        """ "7 of 12 trials, best 0.412 (trial 3), 1:20 left"."""
+        ended = [row for row in rows if row.status in ("COMPLETED", "FAILED")]
+        text = f"{len(ended)} of {self.max_trials} trials"
+        best = best_row(rows, self.objective.direction)
+        if best is not None:
+            text += f", best {number(best.score)} (trial {best.trial_id})"
+        timed = [row.seconds for row in ended if row.seconds > 0]
+        left = self.max_trials - len(ended)
+        if timed and left > 0:
+            seconds = int(sum(timed) / len(timed) * left / max(self.workers, 1))
+            text += f", about {seconds // 60}:{seconds % 60:02d} left"
+        return text
+
+
+def make_table(rows, objective, names, footer=None, doing=""):
+    """`rich.table.Table` of trials; the best one is marked."""
+    from rich.table import Table
+
+    table = Table(caption=footer)
+    labelled = not objective.is_oracle and any(ORACLE in row.metrics for row in rows)
+    budgets = any(row.budget for row in rows)
+    table.add_column("trial", justify="right")
+    for name in (*names, *(["evaluations"] if budgets else [])):
+        table.add_column(name.replace("_", " "), justify="right")
+    table.add_column(objective.title, justify="right", style="bold")
+    if labelled:
+        table.add_column("ORACLE accuracy (not used)", justify="right", style="dim")
+    table.add_column("s", justify="right")
+    table.add_column("")
+    best = best_row(rows, objective.direction)
+    for row in rows:
+        mark = MARK if best is not None and row.trial_id == best.trial_id else ""
+        cells = [f"{row.trial_id}{mark}", *(number(row.values.get(name)) for name in names)]
+        cells += [str(row.budget or "")] if budgets else []
+        cells.append(number(row.score))
+        if labelled:
+            cells.append(percent(row.metrics.get(ORACLE)))
+        state = {"COMPLETED": "best so far" if mark else "", "FAILED": f"failed: {row.reason}"}
+        cells += [f"{row.seconds:.0f}" if row.seconds else "", state.get(row.status, doing or "running")]
+        table.add_row(*cells, style="green" if mark else "red" if row.status == "FAILED" else None)
+    return table
+
+
+def line(row, names):
+    """One trial as plain text."""
+    values = " ".join(f"{name}={number(row.values.get(name))}" for name in names)
+    result = f"failed: {row.reason}" if row.status == "FAILED" else f"score {number(row.score)}"
+    return f"trial {row.trial_id}: {values} -> {result} ({row.seconds:.0f} s)"
+
+
+def number(value):
+    """Four digits of a float; texts and ints as they are; nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def percent(value):
+    """ "61.25 %", nothing for None."""
+    return "" if value is None else f"{100 * value:.2f} %"
