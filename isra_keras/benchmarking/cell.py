@@ -30,6 +30,7 @@ from isra_keras.training.results import choices
 from isra_keras.training.runner import Training, _policy
 
 DIGITS = 6
+DATA_NAMES = ("dataset", "source", "target", "data_dir", "data_seed", "allow_incomplete", "on_bad_image")
 LEFT_OUT = {
     "data_dir",
     "source_dir",
@@ -96,18 +97,22 @@ def cell_config(cell, data_dir=None):
 
 
 def load_cached(config):
-    """The task; the last two stay in memory."""
-    return _load(config.dataset, config.source, config.target, config.data_dir, config.data_seed)
+    """The task of a `TrainConfig`; the last two stay in memory."""
+    return _load(*_data_key(config))
+
+
+def _data_key(config):
+    return tuple((name, getattr(config, name)) for name in DATA_NAMES)
 
 
 @functools.lru_cache(maxsize=2)
-def _load(dataset, source, target, data_dir, data_seed):
-    return load_data(resolve(dataset=dataset, source=source, target=target, data_dir=data_dir, data_seed=data_seed))
+def _load(*pairs):
+    return load_data(resolve(**dict(pairs)))
 
 
 @functools.lru_cache(maxsize=16)
-def _probe(dataset, source, target, data_dir, data_seed):
-    task = _load(dataset, source, target, data_dir, data_seed)
+def _probe(*pairs):
+    task = _load(*pairs)
     probabilities = source_probe(task.source.arrays, task.source.labels, task.target.arrays, len(task.class_names))
     return probabilities.astype("float32")
 
@@ -116,7 +121,7 @@ def reference_predictions(config, task):
     """(N, C) probabilities of the target by source labels alone for features; None for images."""
     if task.kind != "features":
         return None
-    return _probe(config.dataset, config.source, config.target, config.data_dir, config.data_seed)
+    return _probe(*_data_key(config))
 
 
 class CellTraining(Training):
@@ -135,8 +140,8 @@ class CellTraining(Training):
         self.watch = CollapseWatch(reference_predictions(config, task))
         self.events = _Nothing()
         if light:
-            self.metrics, self.means, self.log_every = _Nothing(), _LastLogs(), config.eval_interval
-            self.selected_arrays = None
+            self.checkpoints, self.metrics, self.means = _Nothing(), _Nothing(), _LastLogs()
+            self.log_every = config.eval_interval
 
     def needs_source(self):
         return not self.light or self.task.kind == "features" or super().needs_source()
@@ -163,12 +168,12 @@ class CellTraining(Training):
         entry = self.history[-1]
         entry["signals"] = self.watch.check(entry["step"], self.evaluation.logits, entry["class_weights"])
 
+    def restore(self):
+        return False if self.light else super().restore()
+
     def save(self):
         if not self.light:
             super().save()
-
-    def restore(self):
-        return False if self.light else super().restore()
 
     def finish(self):
         """What the tables need, a dict."""

@@ -3,10 +3,12 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from multiprocessing.connection import wait
 
 from isra_keras.benchmarking.grid import Cell
+from isra_keras.training.interrupt import Interrupted
 
 CELLS_PER_WORKER = 40
 """After so many cells a worker is replaced, before what TensorFlow never frees becomes much."""
@@ -70,6 +72,7 @@ def run_cells(cells, jobs, settings, on_message=lambda worker, message: None, on
         on_tick: called with (workers, cells that wait) at least once a second.
     """
     waiting, workers = list(cells), []
+    before = _on_sigterm(_leave)
     try:
         while waiting or any(worker.cell for worker in workers):
             while waiting and len(workers) < jobs:
@@ -90,6 +93,19 @@ def run_cells(cells, jobs, settings, on_message=lambda worker, message: None, on
     finally:
         for worker in workers:
             worker.stop()
+        _on_sigterm(before)
+
+
+def _leave(number, frame):
+    """Ends the process by an exception, so that the workers are ended too."""
+    raise SystemExit(128 + number)
+
+
+def _on_sigterm(handler):
+    """Sets the handler; returns the one before, None outside of the main thread."""
+    if handler is None or threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGTERM, handler)
 
 
 def work_loop(pipe, settings):
@@ -113,6 +129,8 @@ def work_loop(pipe, settings):
         try:
             run_cell = run_cell or _load(threads)
             message = ("done", run_cell(cell, settings, pipe))
+        except Interrupted:  # the parent ended us, or is gone
+            return
         except Exception as error:  # one cell's trouble, whatever it is, must not end the grid
             message = ("failed", f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
         try:

@@ -1,0 +1,184 @@
+"""RESULTS.md, its CSV and its LaTeX, from finished lines alone."""
+
+from pathlib import Path
+
+from isra_keras import paper_results
+from isra_keras.benchmarking import evidence
+from isra_keras.benchmarking.report_parts import groups_of, note_of
+from isra_keras.benchmarking.shipping import deliveries, delivery_table, summary_table
+from isra_keras.benchmarking.statistics import mean_std, paired, pairs_of, runs_of
+from isra_keras.benchmarking.tables import (
+    Table,
+    Value,
+    accuracy_table,
+    cost_table,
+    method_name,
+    p_text,
+    rows_in_order,
+    tasks_in_order,
+    to_csv,
+)
+from isra_keras.errors import UserError
+from isra_keras.training.checkpoint import write_text
+
+
+def write_report(lines, out, csv_path=None, latex_path=None, command=""):
+    """Writes the report and, where asked for, its tables in other forms.
+
+    Args:
+        lines: the last line of each cell, finished or failed.
+        out: path of the Markdown.
+        csv_path, latex_path: paths or None.
+        command: what made it, for its head.
+
+    Returns:
+        List of the paths that were written.
+
+    Raises:
+        UserError: if nothing is finished.
+    """
+    text, tables = build_report(lines, command)
+    written = {Path(out): text}
+    if csv_path:
+        written[Path(csv_path)] = to_csv(tables)
+    if latex_path:
+        written[Path(latex_path)] = "\n\n".join(table.latex() for table in tables) + "\n"
+    for path, content in written.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, content)
+    return list(written)
+
+
+def build_report(lines, command=""):
+    """(Markdown, list of all its `Table`s); arguments as `write_report`."""
+    groups = groups_of(runs_of(lines))
+    if not groups:
+        raise UserError("Expected at least one finished cell; received none.")
+    head = [
+        "# Results",
+        "Generated from the lines of finished runs; no number is typed. Made by:",
+        f"```\n{command}\n```",
+    ]
+    parts, tables = [part for part in head if part != "```\n\n```"], []
+    for title, runs in groups.items():
+        sections = _sections(title, runs)
+        parts += [f"## {title}", setting(runs)]
+        for heading, table in sections:
+            parts += [f"### {heading}", table.markdown()]
+            tables.append(table)
+    failed = [line for line in lines if line["status"] != "done"]
+    if failed:
+        tables.append(_failures(failed))
+        parts += ["## Failed cells", tables[-1].markdown()]
+    return "\n\n".join(parts) + "\n", tables
+
+
+def setting(runs):
+    """What the runs of a group have in common, and what they do not, as a paragraph."""
+    configs = [run.line["config"] for run in runs]
+    names = ("backbone", "weights", "iterations", "batch_size", "optimizer", "learning_rate", "feature_dim", "select")
+    shared = []
+    for name in names:
+        values = list(dict.fromkeys(str(config.get(name)) for config in configs))
+        shared.append(f"{name.replace('_', ' ')} {'/'.join(values)}")
+    seeds = sorted({run.cell.seed for run in runs})
+    commits = list(dict.fromkeys(str(run.line.get("commit")) for run in runs))
+    versions = list(dict.fromkeys(tuple(run.line["versions"].items()) for run in runs))
+    software = "; ".join(", ".join(f"{name} {number}" for name, number in one) for one in versions)
+    devices = ", ".join(sorted({f"{run.line['device']} ({run.line['threads']} threads)" for run in runs}))
+    hours = sum(run.line["seconds"] for run in runs) / 3600
+    return (
+        f"{len(runs)} cells, seeds {', '.join(map(str, seeds))}; {', '.join(shared)}. Commit {', '.join(commits)}; {software}; "
+        f"{devices}; {hours:.1f} process hours."
+    )
+
+
+def _sections(title, runs):
+    """(heading, `Table`) in order."""
+    known = evidence.labelled(runs)
+    sections = []
+    if known:
+        sections += [
+            (
+                "Label-free selection",
+                accuracy_table(known, "selected", f"{title}: label-free selection", note_of("selected")),
+            ),
+            ("ISRA against without", isra_table(known, f"{title}: ISRA against without, label-free selection")),
+            ("Last checkpoint", accuracy_table(known, "last", f"{title}: last checkpoint", note_of("last"))),
+            ("Oracle selection", accuracy_table(known, "oracle", f"{title}: ORACLE selection", note_of("oracle"))),
+        ]
+        if paper_results.published(runs[0].cell.dataset):
+            sections.append(
+                ("Beside the published numbers", published_table(known, f"{title}: beside the published numbers"))
+            )
+        within = evidence.within_runs(known)
+        sections.append(("Choosing a checkpoint without labels",
+                         evidence.evidence_table(within, f"{title}: scores within a run", note_of("within"))))  # fmt: skip
+        between = evidence.between_methods(known)
+        if between:
+            table = evidence.evidence_table(between, f"{title}: scores between methods", note_of("between"))
+            sections.append(("Choosing a method without labels", table))
+        sections.append(("What would be shipped", summary_table(known, f"{title}: shipped")))
+        sections.append(
+            ("What would be shipped, by target", delivery_table(deliveries(known), f"{title}: shipped by target"))
+        )
+    return [*sections, ("Cost", cost_table(runs, f"{title}: cost"))]
+
+
+def isra_table(runs, title):
+    """ISRA against the same method without it, over task × seed and task by task."""
+    tasks, rows = tasks_in_order(runs), []
+    for row in rows_in_order(runs):
+        if row[1] == "off":
+            continue
+        first, second = pairs_of(runs, row, (row[0], "off"))
+        if not first:
+            continue
+        found = paired(first, second)
+        cells = []
+        for task in tasks:
+            pair = pairs_of([run for run in runs if run.cell.task == task], row, (row[0], "off"))
+            gains = [100 * (one - other) for one, other in zip(*pair)]
+            cells.append(Value(mean_std(gains)[0] if gains else None, signed=True, count=len(gains)))
+        rows.append([
+            method_name(row), *cells, Value(100 * found.difference, signed=True), str(found.count),
+            f"{found.wins}/{found.ties}/{found.losses}", p_text(found.p_t), p_text(found.p_wilcoxon),
+        ])  # fmt: skip
+    columns = ["Method", *tasks, "all", "pairs", "win/tie/loss", "p (t)", "p (Wilcoxon)"]
+    note = (
+        "Points of accuracy gained by ISRA. p: two-sided paired tests over task × seed, not corrected for their number; "
+        "seeds of one task are not independent, so the true p is larger."
+    )
+    return Table(title, columns, rows, note)
+
+
+def published_table(runs, title):
+    """Own label-free accuracy, the published one and the difference, task by task."""
+    dataset, tasks, rows = runs[0].cell.dataset, tasks_in_order(runs), []
+    own = {
+        row: accuracy_row for row, accuracy_row in zip(rows_in_order(runs), accuracy_table(runs, "selected", "").rows)
+    }
+    columns = [*tasks, paper_results.AVERAGE]
+    for row, values in own.items():
+        theirs = paper_results.published(dataset, *row)
+        if not theirs:
+            continue
+        ours = dict(zip(columns, values[1 : len(columns) + 1]))
+        rows.append([method_name(row), *(ours[name] for name in columns)])
+        rows.append(["published", *(Value(theirs.get(name)) for name in columns)])
+        gaps = [
+            None if ours[name].mean is None or name not in theirs else ours[name].mean - theirs[name]
+            for name in columns
+        ]
+        rows.append(["difference", *(Value(gap, signed=True) for gap in gaps)])
+    note = f"Published: {paper_results.source(dataset)} {paper_results.facts()['note']}"
+    return Table(title, ["Method", *columns], rows, note)
+
+
+def _failures(failed):
+    rows = []
+    for line in failed:
+        cell = line["cell"]
+        where = f"{cell['dataset']} {cell['task']}, {method_name((cell['method'], cell['isra']))}, seed {cell['seed']}"
+        rows.append([where, " ".join(line["reason"].replace("|", "/").split())])
+    return Table("Failed cells", ["Cell", "reason"], rows)

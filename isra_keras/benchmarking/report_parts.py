@@ -1,0 +1,35 @@
+"""Pieces that the report and `--choose` share: which runs belong into one table, and the notes under the tables."""
+
+from isra_keras.benchmarking.grid import as_given
+
+NOTES = {
+    "selected": "The checkpoint of every run was picked by the lowest mean entropy of its predictions on the target, "
+    "without target labels. Mean ± std over seeds, in per cent. Δ, win/tie/loss and p compare ISRA with the same method "
+    "without it, paired over task × seed.",
+    "last": "The last checkpoint of every run: no selection at all.",
+    "oracle": "UPPER BOUND: the checkpoint was picked BY the target labels. Nobody without labels can have these numbers.",
+    "within": "Mean over runs of Spearman's correlation between a score and the accuracy along the run's evaluations, and "
+    "what a choice by the score alone would have got. Source scores are computed on training samples.",
+    "between": "The same across the methods that ran on a target with one seed, each with the checkpoint that the score "
+    "picks in it; the oracle is the best checkpoint of the best method.",
+    "delivery": "The oracle is the best checkpoint of all runs on the target.",
+}
+
+
+def note_of(name):
+    """The note under a table."""
+    return NOTES[name]
+
+
+def groups_of(runs):
+    """{title: runs} of one dataset and one setting, in order of appearance.
+
+    Cells with other values than the recipe's (`--set`, `--iterations`) stand in tables of their own.
+    """
+    groups = {}
+    for run in runs:
+        groups.setdefault((run.cell.dataset, as_given(run.cell.overrides)), []).append(run)
+    return {
+        dataset + (f" ({', '.join(f'{name} {value}' for name, value in given)})" if given else ""): found
+        for (dataset, given), found in groups.items()
+    }

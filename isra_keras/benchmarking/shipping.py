@@ -1,0 +1,130 @@
+"""`--choose`: what would be shipped for each target without its labels, and how far that is from the oracle."""
+
+from dataclasses import dataclass, field
+
+from isra_keras.benchmarking.evidence import candidates_of, labelled
+from isra_keras.benchmarking.report_parts import groups_of, note_of
+from isra_keras.benchmarking.statistics import mean_std, runs_of
+from isra_keras.benchmarking.tables import Table, Value, method_name, rows_in_order, tasks_in_order
+from isra_keras.errors import UserError
+from isra_keras.selection.choose import DEFAULT_SCORE, choose
+
+HARM = 0.02
+"""A shipped model may be this much below source only."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What is shipped for one (task, seed).
+
+    Attributes:
+        place: (task, seed).
+        shipped: `Shipped`; the candidate's payload is its accuracy.
+        oracle: accuracy of the best checkpoint of all.
+        source_only: accuracy of the source-only run's last evaluation, None without such a run.
+    """
+
+    place: tuple
+    shipped: object = field(hash=False)
+    oracle: float
+    source_only: float | None
+
+    @property
+    def accuracy(self):
+        return self.shipped.candidate.payload
+
+
+def deliveries(runs, score=DEFAULT_SCORE, guard=True):
+    """One `Delivery` for each (task, seed) of labelled runs, in the order of the tasks."""
+    places = {}
+    for run in labelled(runs):
+        places.setdefault(run.place, []).append(run)
+    order = tasks_in_order(runs)
+    found = []
+    for place in sorted(places, key=lambda place: (order.index(place[0]), place[1])):
+        candidates = [one for run in places[place] for one in candidates_of(run)]
+        plain = [run for run in places[place] if run.cell.row == ("source_only", "off")]
+        found.append(Delivery(place, choose(candidates, score, guard=guard), max(one.payload for one in candidates),
+                              plain[0].accuracy["last"] if plain else None))  # fmt: skip
+    return found
+
+
+def delivery_table(found, title):
+    """`Table` of the task, what is shipped and the three accuracies."""
+    rows = []
+    for one in found:
+        picked = one.shipped.candidate
+        harm = None if one.source_only is None else 100 * (one.accuracy - one.source_only)
+        rows.append([
+            f"{one.place[0]}, seed {one.place[1]}", f"{picked.name} at {picked.step}", Value(100 * one.accuracy),
+            Value(None if one.source_only is None else 100 * one.source_only), Value(harm, signed=True),
+            Value(100 * one.oracle), Value(100 * (one.oracle - one.accuracy)), str(len(one.shipped.rejected)),
+        ])  # fmt: skip
+    columns = ["Target", "shipped", "accuracy", "source only", "against it", "oracle", "below the oracle", "collapsed"]
+    note = "Collapsed: evaluations that were left out, by label-free signals alone. " + note_of("delivery")
+    return Table(title, columns, rows, note)
+
+
+def summary_table(runs, title, score=DEFAULT_SCORE):
+    """`Table` of the means: shipped with and without the guard against collapse, every single method, the oracle."""
+    rows, runs = [], complete(labelled(runs))
+    if not runs:
+        return Table(title, ["Model"], [], "No target has all methods yet.")
+    for name, guard in ((f"Shipped ({score})", True), ("the same without the guard against collapse", False)):
+        found = deliveries(runs, score, guard)
+        harms = [one.accuracy - one.source_only for one in found if one.source_only is not None]
+        worst = Value(100 * min(harms), signed=True) if harms else "–"
+        below = str(sum(harm < -HARM for harm in harms)) if harms else "–"
+        rows.append([name, Value(100 * mean_std(one.accuracy for one in found)[0]), worst, below])
+    source = {run.place: run.accuracy["last"] for run in runs if run.cell.row == ("source_only", "off")}
+    for row in rows_in_order(runs):
+        own = [run for run in runs if run.cell.row == row]
+        harms = [run.accuracy["selected"] - source[run.place] for run in own if run.place in source]
+        worst = Value(100 * min(harms), signed=True) if harms else "–"
+        below = str(sum(harm < -HARM for harm in harms)) if harms else "–"
+        rows.append([method_name(row), Value(100 * mean_std(run.accuracy["selected"] for run in own)[0]), worst, below])
+    oracle = mean_std(one.oracle for one in deliveries(runs, score))[0]
+    rows.append(["Oracle over methods and checkpoints", Value(100 * oracle), "", ""])
+    columns = [
+        "Model",
+        "mean accuracy",
+        "worst against source only",
+        f"cells more than {100 * HARM:.0f} points below it",
+    ]
+    return Table(
+        title, columns, rows, "Over the same tasks and seeds; single methods with their label-free checkpoint."
+    )
+
+
+def complete(runs):
+    """The runs on those (task, seed) that every row has, so that means compare like with like."""
+    rows = {run.cell.row for run in runs}
+    found = {}
+    for run in runs:
+        found.setdefault(run.place, set()).add(run.cell.row)
+    return [run for run in runs if found[run.place] == rows]
+
+
+def describe_choices(lines):
+    """Text of `--choose`: Markdown tables for each dataset and setting.
+
+    Args:
+        lines: finished and failed lines.
+
+    Raises:
+        UserError: if nothing is finished.
+    """
+    groups = groups_of(runs_of(lines))
+    if not groups:
+        raise UserError("Expected finished cells to choose from; there are none.")
+    parts = []
+    for title, runs in groups.items():
+        known = labelled(runs)
+        if known:
+            parts += [delivery_table(deliveries(known), f"{title}: what would be shipped").markdown()]
+            parts += [summary_table(known, f"{title}: means").markdown()]
+        for place in dict.fromkeys(run.place for run in runs if run not in known):
+            shipped = choose([one for run in runs if run.place == place for one in candidates_of(run)])
+            parts.append(f"{title}, {place[0]}, seed {place[1]}: {shipped.candidate.name} at step "
+                         f"{shipped.candidate.step} ({shipped.reason})")  # fmt: skip
+    return "\n\n".join(parts)

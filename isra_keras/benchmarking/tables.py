@@ -1,0 +1,215 @@
+"""Tables of results: `Table` in Markdown, CSV and LaTeX, and the paper's layout of accuracies."""
+
+import csv
+import io
+from dataclasses import dataclass, field
+
+from isra_keras.benchmarking.statistics import mean_std, paired, pairs_of
+
+NONE = "–"
+METHOD_NAMES = {"source_only": "Source only", "cdan": "CDAN+E", "mwpda": "MWPDA", "ba3us": "BA3US"}
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number of a table.
+
+    Attributes:
+        mean: None where there is none.
+        std: over seeds, None for a single one.
+        count: seeds.
+        digits: after the point.
+        signed: with a plus.
+    """
+
+    mean: float | None
+    std: float | None = None
+    count: int = 1
+    digits: int = 2
+    signed: bool = False
+
+    def text(self, plus_minus=" ± "):
+        """ "45.20 ± 1.31"."""
+        if self.mean is None:
+            return NONE
+        number = f"{self.mean:{'+' if self.signed else ''}.{self.digits}f}"
+        return number if self.std is None else f"{number}{plus_minus}{self.std:.{self.digits}f}"
+
+
+@dataclass
+class Table:
+    """A table: `columns` of names, `rows` of `Value` or str, the first of each row its name."""
+
+    title: str
+    columns: list
+    rows: list
+    note: str = ""
+    best: tuple = field(default=())
+    """Indices of columns whose largest mean is set in bold."""
+
+    def markdown(self):
+        """GitHub's form, with the title above and the note below."""
+        bold = self._bold()
+        lines = [
+            "| " + " | ".join(self.columns) + " |",
+            "|" + "|".join(["---"] + ["---:"] * (len(self.columns) - 1)) + "|",
+        ]
+        for number, row in enumerate(self.rows):
+            cells = [_text(cell) for cell in row]
+            cells = [f"**{cell}**" if (number, index) in bold else cell for index, cell in enumerate(cells)]
+            lines.append("| " + " | ".join(cells) + " |")
+        parts = [f"**{self.title}**" if self.title else "", "\n".join(lines), self.note]
+        return "\n\n".join(part for part in parts if part)
+
+    def csv_rows(self):
+        """Rows table, row, column, value, std, seeds; a text instead of a number stands in "value"."""
+        for row in self.rows:
+            for column, cell in zip(self.columns[1:], row[1:]):
+                value = (cell.mean, cell.std, cell.count) if isinstance(cell, Value) else (cell, None, None)
+                yield [self.title, _text(row[0]), column, *("" if part is None else part for part in value)]
+
+    def latex(self):
+        """A `table` with booktabs rules."""
+        bold = self._bold()
+        lines = ["\\begin{table}", "\\centering", f"\\caption{{{_tex(self.title)}}}",
+                 f"\\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}", "\\toprule",
+                 " & ".join(_tex(name) for name in self.columns) + " \\\\", "\\midrule"]  # fmt: skip
+        for number, row in enumerate(self.rows):
+            cells = [_tex(_text(cell)) for cell in row]
+            cells = [f"\\textbf{{{cell}}}" if (number, index) in bold else cell for index, cell in enumerate(cells)]
+            lines.append(" & ".join(cells) + " \\\\")
+        return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"])
+
+    def _bold(self):
+        marked = set()
+        for column in self.best:
+            means = [row[column].mean if isinstance(row[column], Value) else None for row in self.rows]
+            known = [round(mean, 2) for mean in means if mean is not None]
+            if len(known) > 1:
+                marked |= {
+                    (n, column) for n, mean in enumerate(means) if mean is not None and round(mean, 2) == max(known)
+                }
+        return marked
+
+
+def to_csv(tables):
+    """One long CSV of several tables."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["table", "row", "column", "value", "std", "seeds"])
+    for table in tables:
+        writer.writerows(table.csv_rows())
+    return file.getvalue()
+
+
+def rows_in_order(runs):
+    """(method, isra) in the order of the table of methods, without ISRA first."""
+    from isra_keras.methods import METHODS
+
+    methods, states = list(METHODS), ["off", "reference", "paper"]
+    found = {run.cell.row for run in runs}
+    known = [row for method in methods for state in states if (row := (method, state)) in found]
+    return known + sorted(found - set(known))
+
+
+def tasks_in_order(runs):
+    """Task names in the order of the dataset."""
+    from isra_keras.data.tasks import task_names
+
+    found = {run.cell.task for run in runs}
+    return [name for name in task_names(runs[0].cell.dataset) if name in found]
+
+
+def method_name(row):
+    """ "BA3US", "  + ISRA (paper)" under it."""
+    method, isra = row
+    name = METHOD_NAMES.get(method, method.upper())
+    return name if isra == "off" else f"{name} + ISRA ({isra})"
+
+
+def accuracy_table(runs, choice, title, note=""):
+    """The paper's layout: a row for each method, a column for each task, the average, and ISRA against without.
+
+    Args:
+        runs: of one dataset and setting.
+        choice: "selected", "last" or "oracle".
+        title, note: of the `Table`.
+
+    Returns:
+        `Table`; "Avg" is the mean over tasks of each seed that has all tasks, mean ± std over these seeds.
+    """
+    tasks = tasks_in_order(runs)
+    rows = []
+    for row in rows_in_order(runs):
+        by_place = {run.place: 100 * run.accuracy[choice] for run in runs
+                    if run.cell.row == row and run.accuracy[choice] is not None}  # fmt: skip
+        cells = [_over_seeds(value for (task, _), value in by_place.items() if task == name) for name in tasks]
+        rows.append([method_name(row), *cells, _average(by_place, tasks), *_against_without(runs, row, choice)])
+    columns = ["Method", *tasks, "Avg", "Δ", "win/tie/loss", "p (t)", "p (Wilcoxon)"]
+    return Table(title, columns, rows, note, best=tuple(range(1, len(tasks) + 2)))
+
+
+def average_accuracy(runs, row, choice="selected"):
+    """`Value` of the "Avg" column, in per cent."""
+    by_place = {run.place: 100 * run.accuracy[choice] for run in runs
+                if run.cell.row == row and run.accuracy[choice] is not None}  # fmt: skip
+    return _average(by_place, tasks_in_order(runs))
+
+
+def cost_table(runs, title):
+    """Seconds and memory of each row, means over its cells."""
+    rows = []
+    for row in rows_in_order(runs):
+        lines = [run.line for run in runs if run.cell.row == row]
+        rate = [1000 / line["steps_per_second"] for line in lines if line["steps_per_second"]]
+        rows.append([
+            method_name(row),
+            _over_seeds(rate, 1),
+            _over_seeds([line["seconds"] for line in lines], 1),
+            _over_seeds([line["evaluation_seconds"] for line in lines], 1),
+            Value(max(line["peak_memory_mb"] for line in lines), digits=0),
+        ])  # fmt: skip
+    columns = ["Method", "s per 1,000 iterations", "s per cell", "of it evaluating", "peak memory (MB)"]
+    return Table(title, columns, rows, "Mean ± std over cells; seconds include compiling. Cells share the machine.")
+
+
+def _against_without(runs, row, choice):
+    """Δ, win/tie/loss and both p of ISRA against the same method without it."""
+    first, second = ([], []) if row[1] == "off" else pairs_of(runs, row, (row[0], "off"), choice)
+    if not first:
+        return [""] * 4
+    found = paired(first, second)
+    return [
+        Value(100 * found.difference, signed=True, count=found.count),
+        f"{found.wins}/{found.ties}/{found.losses}",
+        p_text(found.p_t),
+        p_text(found.p_wilcoxon),
+    ]
+
+
+def p_text(value):
+    """ "0.012", "< 0.001" or a dash."""
+    return NONE if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _over_seeds(values, digits=2):
+    values = list(values)
+    return Value(*mean_std(values), len(values), digits) if values else Value(None)
+
+
+def _average(by_place, tasks):
+    seeds = sorted({seed for _, seed in by_place})
+    whole = [seed for seed in seeds if all((task, seed) in by_place for task in tasks)]
+    return _over_seeds(sum(by_place[task, seed] for task in tasks) / len(tasks) for seed in whole)
+
+
+def _text(cell):
+    return cell.text() if isinstance(cell, Value) else str(cell)
+
+
+def _tex(text):
+    for plain, escaped in (("\\", "\\textbackslash{}"), ("_", "\\_"), ("%", "\\%"), ("&", "\\&"), ("#", "\\#")):
+        text = text.replace(plain, escaped)
+    for plain, math in (("±", "$\\pm$"), ("Δ", "$\\Delta$"), ("–", "--"), ("<", "$<$"), ("→", "$\\to$")):
+        text = text.replace(plain, math)
+    return text
