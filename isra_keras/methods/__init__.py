@@ -13,6 +13,7 @@ METHODS = {
     "afn": "afn:AFN",
     "pada": "pada:PADA",
     "san": "san:SAN",
+    "iwan": "iwan:IWAN",
     "shot": "shot:SHOT",
     "etn": "etn:ETN",
     "mwpda": "mwpda:MWPDA",
