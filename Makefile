@@ -1,6 +1,7 @@
 # make demo   sets up .venv and trains the embedded default into runs/demo (again: resumes, or shows what came out)
 # make test   the same set-up with the test tools, then the whole suite
 # make tune   the set-up with KerasTuner, then a label-free search of 12 trials on the embedded default into runs/tune
+# make faults kills at random moments and compares what is left, bit for bit (slow)
 # make lint   ruff
 PYTHON ?= python3
 VENV ?= .venv
@@ -41,6 +42,9 @@ test: $(VENV)/.tests
 tune: $(VENV)/.tuning
 	$(BIN)/python -m tuning.search --out $(TUNE_OUT) --max-trials 12 --iterations 300 --eval-interval 100 \
 	  --compare-objectives $(TUNE_FLAGS)
+
+faults: $(VENV)/.tests
+	$(BIN)/python -m pytest $(TEST_FLAGS) -m "slow or not slow" --durations=0 --durations-min=1 tests/faults
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .

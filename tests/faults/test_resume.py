@@ -1,0 +1,87 @@
+"""Killed and resumed: nothing of it can be seen in what comes out."""
+
+import random
+import signal
+
+import pytest
+
+from tests.faults.killing import assert_equal_runs, finish, kill_at, metrics, start
+
+QUICK = {"kind": "images", "config": {"iterations": 12, "eval_interval": 4, "augment": True,
+         "network_options": {"bottleneck": "afn", "dropout": 0.5}}}  # fmt: skip
+
+
+def test_killed_three_times_with_dropout_and_augmentation(tmp_path):
+    """SIGKILL at three random steps (seeded): bit-identical to the run that nobody disturbed."""
+    whole = start(tmp_path / "whole", QUICK)
+    draw = random.Random(20)
+    for step in sorted(draw.sample(range(2, 12), 3)):
+        code, lines = kill_at(tmp_path / "killed", QUICK, f"step {step}", draw.random() * 0.05)
+        assert code == -signal.SIGKILL
+    lines = finish(start(tmp_path / "killed", QUICK))
+    assert 0 < sum(line.startswith("step") for line in lines) < 12  # it went on, not from the start
+    finish(whole)
+    assert_equal_runs(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_saves_this_very_step(tmp_path, number):
+    whole = start(tmp_path / "whole", QUICK)
+    code, lines = kill_at(tmp_path / "asked", QUICK, "step 6", number=number)
+    assert code == 128 + number and lines[-1].startswith("stopped")
+    stopped = int(lines[-1].split()[1])
+    assert 6 <= stopped <= 8
+    lines = finish(start(tmp_path / "asked", QUICK))
+    assert [line for line in lines if line.startswith("step")][0] == f"step {stopped + 1}"
+    finish(whole)
+    assert_equal_runs(tmp_path / "whole", tmp_path / "asked")
+    assert len(metrics(tmp_path / "asked")) == 12 + 3
+
+
+WIDE = {
+    "ba3us": {"method": "ba3us", "semantic": False},
+    "isra-reference": {"variant": "reference"},
+    "isra-paper": {"variant": "paper"},
+    "shot": {"method": "shot", "semantic": False, "method_options": {"threshold": 0, "source_share": 0.5}},
+    "shot-isra": {"method": "shot", "method_options": {"threshold": 0, "source_share": 0.5}},
+    "iwan": {"method": "iwan", "semantic": False, "method_options": {"source_share": 0.5}},
+}
+HOW = {
+    "dropout": ("features", {"network_options": {"bottleneck": "afn", "dropout": 0.5}}),
+    "augment": ("images", {"augment": True}),
+    "float16": ("images", {"augment": True, "precision": "mixed_float16"}),
+    "bfloat16": ("features", {"precision": "mixed_bfloat16"}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", list(HOW))
+@pytest.mark.parametrize("method", list(WIDE))
+def test_every_method_survives_kills_at_random_moments(tmp_path, method, how):
+    """Two kills each, after a random step and up to 0.3 s later: during steps, evaluations and writing."""
+    kind, options = HOW[how]
+    case = {
+        "kind": kind,
+        "config": {"iterations": 12, "eval_interval": 3, "keep_checkpoints": 1} | WIDE[method] | options,
+    }
+    whole, draw = start(tmp_path / "whole", case), random.Random(f"{method}/{how}")
+    for step in sorted(draw.sample(range(1, 12), 2)):
+        code, _ = kill_at(tmp_path / "killed", case, f"step {step}", draw.random() * 0.3)
+        assert code in (-signal.SIGKILL, 0)  # 0: it was faster
+    finish(start(tmp_path / "killed", case))
+    finish(whole)
+    assert_equal_runs(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.slow
+def test_twenty_kills_of_one_run(tmp_path):
+    case = {"kind": "features", "config": {"iterations": 120, "eval_interval": 5}}
+    whole, draw, kills = start(tmp_path / "whole", case), random.Random(7), 0
+    for step in sorted(draw.sample(range(3, 116), 20)):
+        code, _ = kill_at(tmp_path / "killed", case, f"step {step}", draw.random() * 0.1)
+        kills += code == -signal.SIGKILL
+    assert kills == 20
+    finish(start(tmp_path / "killed", case))
+    finish(whole)
+    assert_equal_runs(tmp_path / "whole", tmp_path / "killed")

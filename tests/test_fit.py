@@ -1,0 +1,83 @@
+"""Plain `model.fit`, as a Keras user writes it in a notebook."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from isra_keras import AdaptationModel, DomainPairs, SemanticAlignment, TargetEvaluation, build_network
+from isra_keras import evaluation_dataset, get_method
+from tests.training.small_task import CLASSES, SHARED, WIDTH, features_task
+
+STEPS = 24
+
+
+def make_model(method="ba3us", semantic=True, **options):
+    keras.utils.set_random_seed(0)
+    method = get_method(method)(**options)
+    network = build_network("features", len(CLASSES), 8, (WIDTH,), weights="none", **method.network_options)
+    plugin = SemanticAlignment(num_topics=4) if semantic else None
+    model = AdaptationModel(network, method, plugin, max_iterations=STEPS, eval_interval=6)
+    model.compile()
+    return model
+
+
+def make_pairs(task, model):
+    def middle(step):
+        return model.method.middle_size(step, 8, STEPS, model.eval_interval)
+
+    return DomainPairs(task, batch_size=8, seed=0, middle_size=middle)
+
+
+def test_ba3us_with_isra_learns_by_plain_fit(tmp_path):
+    task = features_task()
+    model = make_model()
+    evaluation = TargetEvaluation(evaluation_dataset(task.target, 16), labels=task.target.labels)
+    seen = []
+    stock = [
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        keras.callbacks.TerminateOnNaN(),
+        keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(dict(logs))),
+    ]
+    history = model.fit(make_pairs(task, model).dataset(0, STEPS), callbacks=[evaluation, *stock], verbose=0)
+    assert int(model.step) == STEPS == len(seen) and seen[-1]["loss"] < seen[0]["loss"]
+    assert {"classification", "adversarial", "alignment", "class2vec", "receptors", "loss"} <= set(history.history)
+    assert (tmp_path / "log.csv").read_text().count("\n") == 2
+    assert [entry["step"] for entry in evaluation.history] == [6, 12, 18, 24]
+    weights = model.class_weights.numpy()
+    assert int(model.has_class_weights) == 1 and weights.sum() == pytest.approx(1, rel=1e-5)
+    assert weights[:SHARED].sum() > 0.6  # the target's classes are found
+
+
+def test_without_the_callback_there_are_no_class_weights():
+    task, model = features_task(), make_model()
+    model.fit(make_pairs(task, model).dataset(0, 7), verbose=0)
+    assert int(model.has_class_weights) == 0 and np.all(model.class_weights.numpy() == 1)
+
+
+def test_endless_pairs_in_epochs_equal_one_pass():
+    task, results = features_task(), []
+    for epochs in (1, 3):
+        model = make_model()
+        pairs = make_pairs(task, model)
+        data = pairs.dataset(0, STEPS) if epochs == 1 else pairs.dataset()
+        steps = {} if epochs == 1 else {"steps_per_epoch": STEPS // epochs}
+        model.fit(data, epochs=epochs, verbose=0, **steps)
+        results.append(model.network.get_weights())
+    for one, three in zip(*results):
+        np.testing.assert_allclose(one, three, rtol=1e-4, atol=1e-6)
+
+
+def test_source_only_with_a_stock_checkpoint_predicts_and_evaluates(tmp_path):
+    task, model = features_task(), make_model("source_only", semantic=False)
+    backup = keras.callbacks.ModelCheckpoint(tmp_path / "m.keras", monitor="loss", save_freq="epoch")
+    history = model.fit(make_pairs(task, model).dataset(), epochs=3, steps_per_epoch=8, callbacks=[backup], verbose=0)
+    assert len(history.history["loss"]) == 3 and history.history["loss"][-1] < history.history["loss"][0]
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    images, labels = task.source.arrays, task.source.labels
+    logits = loaded.predict(images, verbose=0)["logits"]
+    np.testing.assert_allclose(logits, model.predict(images, verbose=0)["logits"], rtol=1e-6)
+    scores = model.evaluate(images, labels, verbose=0, return_dict=True)
+    assert scores["accuracy"] == pytest.approx((logits.argmax(-1) == labels).mean()) and scores["accuracy"] > 0.6
+    json.dumps(history.history, default=float)

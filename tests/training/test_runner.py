@@ -1,0 +1,175 @@
+"""run: the folder's content, selection, stop and resume, NaN, stages, precision."""
+
+import json
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+
+from isra_keras.errors import UserError
+from isra_keras.run_folder import load_run
+from isra_keras.training.callbacks import RunCallback
+from isra_keras.training.interrupt import Interrupted
+from isra_keras.training.results import RunResult
+from isra_keras.training.runner import run
+from tests.training.small_task import CLASSES, features_config, features_task
+
+
+def config(**given):
+    return features_config(**({"deterministic": False} | given))  # determinism is for the whole process: tests/faults
+
+
+def train(out, resume=False, callbacks=(), task=None, **given):
+    return run(config(**given), out, resume, callbacks, task or features_task(), quiet=True)
+
+
+def lines(out, kind):
+    entries = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [entry for entry in entries if entry["kind"] == kind]
+
+
+class At(RunCallback):
+    """Does something after a step."""
+
+    def __init__(self, step, action):
+        self.step, self.action, self.seen = step, action, []
+
+    def on_step(self, step, logs):
+        self.seen.append(step)
+        if step == self.step:
+            self.action()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    return out, train(out, iterations=12)
+
+
+def test_what_a_run_leaves(finished):
+    out, result = finished
+    names = {path.name for path in out.iterdir()}
+    assert names - {".lock"} == {"config.json", "metrics.jsonl", "checkpoints", "tensorboard", "model.keras", "model.json",
+                                 "semantic.keras", "report", "result.json"}  # fmt: skip
+    assert [entry["step"] for entry in lines(out, "eval")] == [4, 8, 12]
+    assert [entry["step"] for entry in lines(out, "train")] == list(range(1, 13))
+    assert {"classification", "adversarial", "alignment", "loss"} <= set(lines(out, "train")[0])
+    assert "class_weights" in lines(out, "eval")[0] and not list(out.rglob("*.part"))
+    assert result.samples == 40 and set(result.class_weights) == set(CLASSES)
+    assert RunResult.load(out / "result.json") == result
+
+
+def test_selection_is_label_free_and_the_model_is_the_selected_one(finished):
+    out, result = finished
+    entries = lines(out, "eval")
+    best = min(entries, key=lambda entry: entry["scores"]["mean_entropy"])
+    assert result.selected.step == best["step"] and result.last.step == 12
+    assert result.oracle.accuracy == max(entry["oracle_accuracy"] for entry in entries)
+    network, info = load_run(out)
+    task = features_task()
+    logits = network.predict(task.target.arrays, verbose=0)["logits"]
+    assert (logits.argmax(-1) == task.target.labels).mean() == pytest.approx(result.selected.accuracy)
+    assert info["class_names"] == list(CLASSES) and info["selected_step"] == best["step"]
+
+
+def test_a_finished_run_is_only_read(finished):
+    out, result = finished
+    watch = At(0, None)
+    before = (out / "metrics.jsonl").read_bytes()
+    again = train(out, resume=True, callbacks=[watch], iterations=12)
+    assert again == result and watch.seen == [] and (out / "metrics.jsonl").read_bytes() == before
+    with pytest.raises(UserError, match="--resume"):
+        train(out, iterations=12)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_saves_and_goes_on(tmp_path, number):
+    out = tmp_path / "run"
+    with pytest.raises(Interrupted) as caught:
+        train(out, callbacks=[At(3, lambda: os.kill(os.getpid(), number))])
+    assert (caught.value.signal, caught.value.step) == (number, 3)
+    assert (out / "checkpoints" / "step_00000003.json").is_file() and not (out / "model.keras").exists()
+    with open(out / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "train", "step": 4, "loss": 77}\n{"kind": "tr')  # of a process that came further
+    watch = At(0, None)
+    train(out, resume=True, callbacks=[watch])
+    assert watch.seen == [4, 5, 6, 7, 8]
+    assert [entry["step"] for entry in lines(out, "train")] == list(range(1, 9))
+    assert all(entry["loss"] != 77 for entry in lines(out, "train"))
+
+
+class Crash(Exception):
+    pass
+
+
+def crash():
+    raise Crash
+
+
+def test_a_broken_checkpoint_is_named_and_the_one_before_is_used(tmp_path, capsys):
+    out = tmp_path / "run"
+    with pytest.raises(Crash):
+        train(out, callbacks=[At(10, crash)], iterations=12)
+    path = out / "checkpoints" / "step_00000008.npz"
+    path.write_bytes(path.read_bytes()[:-100])
+    watch = At(0, None)
+    train(out, resume=True, callbacks=[watch], iterations=12)
+    text = capsys.readouterr().err
+    assert str(path) in text and "resuming at step 4 of 12" in text and watch.seen[0] == 5
+
+
+def test_resume_of_another_configuration_is_refused(tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(Crash):
+        train(out, callbacks=[At(2, crash)])
+    with pytest.raises(UserError, match="learning_rate 0.001 -> 0.5"):
+        train(out, resume=True, learning_rate=0.5)
+
+
+@pytest.mark.parametrize("term", ["classification", "alignment"])
+def test_nan_names_the_term_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch, term):
+    from isra_keras.model import AdaptationModel
+
+    original = AdaptationModel.loss_terms
+
+    def poisoned(self, views, context):
+        terms = original(self, views, context)
+        bad = keras.ops.where(context.step >= 5, float("nan"), 0.0)
+        return terms | {term: terms[term] + bad}
+
+    monkeypatch.setattr(AdaptationModel, "loss_terms", poisoned)
+    out = tmp_path / "run"
+    with pytest.raises(UserError) as caught:
+        train(out)
+    assert f"infinity in {term}" in str(caught.value) and "step 6" in str(caught.value)
+    checkpoints = sorted((out / "checkpoints").glob("step_*.npz"))
+    assert [path.name for path in checkpoints] == ["step_00000004.npz"]
+    with np.load(checkpoints[0]) as arrays:
+        assert all(np.isfinite(arrays[name]).all() for name in arrays.files if arrays[name].dtype.kind == "f")
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_two_stages_under_mixed_precision(tmp_path, precision):
+    out = tmp_path / "run"
+    result = train(out, method="shot", precision=precision, method_options={"threshold": 0, "source_share": 0.5})
+    assert keras.config.dtype_policy().name == "float32"
+    assert [entry["stage"] for entry in lines(out, "train")] == ["source"] * 4 + ["adapt"] * 4
+    assert result.selected.step > 4
+    names = np.load(out / "checkpoints" / "step_00000008.npz").files
+    assert any("momentum" in name for name in names)
+    assert any("dynamic_scale" in name for name in names) == (precision == "mixed_float16")
+    assert any("step_counter" in name for name in names) == (precision == "mixed_float16")
+
+
+def test_unlabelled_target(tmp_path):
+    result = train(tmp_path / "run", task=features_task(labelled=False))
+    assert result.oracle is None and result.selected.accuracy is None
+
+
+def test_nothing_is_written_before_data_and_network_are_fine(tmp_path):
+    for given in ({"batch_size": 41}, {"method_options": {"nu": 1}}, {"backbone": "small_cnn"}):
+        with pytest.raises(UserError):
+            train(tmp_path / "run", **given)
+        assert not (tmp_path / "run").exists()
