@@ -18,7 +18,7 @@ Example:
 """
 
 import dataclasses
-import os.path
+from pathlib import Path
 
 import tensorflow_datasets as tfds
 
@@ -27,13 +27,13 @@ from isra_keras.data.locate import data_roots, find_domain
 from isra_keras.data.protocols import protocols
 from isra_keras.data.tasks import read_classes
 
-VERSION = "1.0.0"
+_VERSION = "1.0.0"
 
 
 def _configs(protocol):
     """A config for each domain."""
     return [
-        tfds.core.BuilderConfig(name=name, version=VERSION, description=f"Domain {name}: {sum(counts):,} images.")
+        tfds.core.BuilderConfig(name=name, version=_VERSION, description=f"Domain {name}: {sum(counts):,} images.")
         for name, counts in protocol.counts.items()
     ]
 
@@ -54,8 +54,8 @@ class PhotoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         UserError: when prepared, if a class or a file is missing, surplus or unreadable.
     """
 
-    VERSION = tfds.core.Version(VERSION)
-    RELEASE_NOTES = {VERSION: "First version."}
+    VERSION = tfds.core.Version(_VERSION)
+    RELEASE_NOTES = {_VERSION: "First version."}
     ALLOW_INCOMPLETE = False
     protocol = None
     citation = ""
@@ -86,7 +86,7 @@ class PhotoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager):
-        roots = data_roots(self.protocol, os.fspath(dl_manager.manual_dir))
+        roots = data_roots(self.protocol, str(dl_manager.manual_dir))
         folder = find_domain(self.protocol, self.domain, roots)
         every = range(len(self.protocol.classes))
         bad = "skip" if self.allow_incomplete else "error"
@@ -96,7 +96,7 @@ class PhotoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _generate_examples(self, folder, samples):
         """(key, example) of every file; what TensorFlow would read otherwise than training does is stored as PNG."""
         for path, label in zip(samples.paths, samples.labels.tolist()):
-            name = os.path.relpath(path, folder).replace(os.sep, "/")
+            name = Path(path).relative_to(folder).as_posix()
             image = path if is_plain_jpeg(path) else decode_image(path)
             yield name, {"image": image, "label": label, "filename": name}
 
