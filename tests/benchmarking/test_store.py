@@ -1,0 +1,63 @@
+"""Lines on the disk: appended, mended after a crash, the last one of a cell counts."""
+
+import json
+
+import pytest
+
+from isra_keras.benchmarking.grid import Cell
+from isra_keras.benchmarking.store import Store, commit, latest, read_lines
+from isra_keras.errors import UserError
+from tests.benchmarking.lines import failed, line
+
+
+def test_done_and_failed(tmp_path):
+    store = Store(tmp_path / "deep" / "r.jsonl")
+    assert store.lines() == [] and store.done() == set()
+    with store.alone():
+        store.append(line())
+        store.append(failed(task="A-P"))
+    assert len(store.done()) == 1 and len(store.done(with_failed=True)) == 2
+    assert not list(store.path.parent.glob(".*"))
+
+
+def test_a_line_cut_off_by_a_crash_is_dropped(tmp_path):
+    store = Store(tmp_path / "r.jsonl")
+    with store.alone():
+        store.append(line())
+    whole = store.path.read_text()
+    store.path.write_text(whole + json.dumps(line(seed=1))[:50])
+    assert len(store.lines()) == 1
+    with store.alone():
+        store.append(line(seed=2))
+    assert [entry["cell"]["seed"] for entry in store.lines()] == [0, 2]
+
+
+def test_broken_in_the_middle_is_told(tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_text("{}\n" + json.dumps(line()) + "\n")
+    with pytest.raises(UserError, match="line 1; it is broken"):
+        read_lines([path])
+    path.write_text(json.dumps(line() | {"format": 99}) + "\n")
+    with pytest.raises(UserError, match="update isra_keras"):
+        read_lines([path])
+    with pytest.raises(UserError, match="can't be read"):
+        read_lines([tmp_path / "missing.jsonl"])
+
+
+def test_latest_prefers_what_finished():
+    key = Cell.from_dict(line()["cell"]).key
+    assert latest([failed(), line()])[key]["status"] == "done"
+    assert latest([line(), failed()])[key]["status"] == "done"
+    assert latest([line(accuracies=(0.1,), entropies=(1.0,)), line()])[key]["last"]["accuracy"] == 0.6
+    assert latest([failed("a"), failed("b")])[key]["reason"] == "b"
+
+
+def test_two_at_once_are_refused(tmp_path):
+    with Store(tmp_path / "r.jsonl").alone(), pytest.raises(UserError, match="another benchmark writes it"):
+        with Store(tmp_path / "r.jsonl").alone():
+            pass
+
+
+def test_commit_is_an_id_or_none():
+    found = commit()
+    assert found is None or len(found.rstrip("+")) >= 10

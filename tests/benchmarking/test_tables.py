@@ -1,0 +1,65 @@
+"""Numbers of the tables and their three forms."""
+
+import csv
+import io
+
+from isra_keras.benchmarking.statistics import runs_of
+from isra_keras.benchmarking.tables import Table, Value, accuracy_table, cost_table, rows_in_order, to_csv
+from tests.benchmarking.lines import line
+
+
+def two_seeds():
+    lines = []
+    for task, base in (("A-C", 0.5), ("A-P", 0.7)):
+        for seed in (0, 1):
+            lines.append(line(task, seed=seed, accuracies=(0.9, base + 0.02 * seed)))
+            lines.append(line(task, isra="paper", seed=seed, accuracies=(0.9, base + 0.1 + 0.02 * seed)))
+    return runs_of(lines)
+
+
+def test_accuracy_table_known_answer():
+    table = accuracy_table(two_seeds(), "selected", "t")
+    assert table.columns[:4] == ["Method", "A-C", "A-P", "Avg"]
+    plain, isra = table.rows
+    assert [cell.text() for cell in plain[1:4]] == ["51.00 ± 1.41", "71.00 ± 1.41", "61.00 ± 1.41"]
+    assert isra[0] == "BA3US + ISRA (paper)" and isra[3].text() == "71.00 ± 1.41"
+    assert isra[4].text() == "+10.00" and isra[5] == "4/0/0" and plain[4:] == [""] * 4
+
+
+def test_choices_do_not_mix():
+    runs = two_seeds()
+    selected, oracle = (accuracy_table(runs, choice, "t").rows[0][1].mean for choice in ("selected", "oracle"))
+    assert round(selected) == 51 and round(oracle) == 90
+
+
+def test_an_average_needs_all_tasks():
+    runs = [run for run in two_seeds() if run.place != ("A-P", 1) or run.cell.isra == "off"]
+    plain, isra = accuracy_table(runs, "selected", "t").rows
+    assert plain[3].count == 2 and isra[3].count == 1 and isra[3].std is None
+
+
+def test_order_of_rows():
+    runs = runs_of([line(isra="paper"), line(method="source_only"), line(), line(isra="reference")])
+    assert rows_in_order(runs) == [
+        ("source_only", "off"),
+        *(("ba3us", state) for state in ("off", "reference", "paper")),
+    ]
+
+
+def test_forms():
+    table = Table("A_b", ["Method", "x"], [["one", Value(1.0, 0.5, 2)], ["two", Value(None)]], "note", best=(1,))
+    assert "| one | 1.00 ± 0.50 |\n| two | – |" in table.markdown() and table.markdown().endswith("note")
+    assert "\\caption{A\\_b}" in table.latex() and "one & 1.00 $\\pm$ 0.50 \\\\" in table.latex()
+    rows = list(csv.DictReader(io.StringIO(to_csv([table]))))
+    assert rows[0] == {"table": "A_b", "row": "one", "column": "x", "value": "1.0", "std": "0.5", "seeds": "2"}
+    assert rows[1]["value"] == ""
+
+
+def test_best_of_a_column_is_bold_ties_too():
+    table = Table("", ["m", "x"], [["a", Value(2.0)], ["b", Value(1.0)], ["c", Value(2.001)]], best=(1,))
+    assert table.markdown().count("**") == 4 and "| a | **2.00** |" in table.markdown()
+
+
+def test_cost():
+    row = cost_table(runs_of([line(), line(seed=1)]), "t").rows[0]
+    assert [cell.text() for cell in row[1:]] == ["10.0 ± 0.0", "3.0 ± 0.0", "1.0 ± 0.0", "900"]
