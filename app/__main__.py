@@ -1,0 +1,6 @@
+import sys
+
+from app.app import main
+from isra_keras.cli import run
+
+sys.exit(run(main))

@@ -1,0 +1,166 @@
+"""Tab "Attention": where a topic and where the class is seen, and which source images mean the same topic."""
+
+import gradio as gr
+import numpy as np
+
+from app.pictures import feature_bars, overlay, side_by_side
+from app.widgets import escaped, percent, readable, upload_box
+
+ALL = "all topics that drive the class"
+STRONGEST = 12
+
+
+def build(service, files):
+    """Adds the tab's widgets to the open `gr.Blocks`.
+
+    Args:
+        service: `RunService`. files: `TemporaryFiles`.
+    """
+    handlers = AttentionHandlers(service, files)
+    state = gr.State(None, time_to_live=1800)
+    with gr.Row():
+        with gr.Column(scale=1):
+            image = upload_box("Image", elem_id="attention-image")
+            go = gr.Button("Explain", variant="primary", elem_id="attention-go")
+            label = gr.Dropdown(list(service.class_names), label="Class", elem_id="attention-class")
+            topic = gr.Dropdown([ALL], value=ALL, label="Topic (the strongest first)", allow_custom_value=False,
+                                elem_id="attention-topic")  # fmt: skip
+            number = gr.Number(None, label=f"Or any topic, 0 to {max(service.maps.num_topics - 1, 0)}", precision=0)
+            opacity = gr.Slider(0, 1, value=0.6, step=0.05, label="Opacity", elem_id="attention-opacity")
+        with gr.Column(scale=3):
+            words = gr.Markdown(handlers.introduction())
+            with gr.Row():
+                topics = gr.Image(label="Topic", interactive=False, format="png", elem_id="attention-overlay")
+                gradcam = gr.Image(label="Grad-CAM of the class", interactive=False, format="png")
+            gallery = gr.Gallery(label="Source images that respond most to the topic", columns=8, height=160,
+                                 object_fit="contain", interactive=False, format="png")  # fmt: skip
+            download = gr.DownloadButton("Download PNG", interactive=False)
+    shown = [topics, gradcam, gallery, words, download]
+    choices = [state, label, topic]
+    go.click(handlers.explain, image, [*choices, *shown], api_name="explain")
+    label.input(handlers.choose_class, [state, label, opacity], [topic, *shown], api_name="choose_class")
+    draw = [state, label, topic, opacity]
+    topic.input(handlers.draw, draw, shown, api_name="draw")
+    opacity.release(handlers.draw, draw, shown, api_visibility="private")
+    number.submit(handlers.any_topic, [state, label, number, opacity], [topic, *shown], api_name="any_topic")
+
+
+class AttentionHandlers:
+    """What the tab's widgets do. The state is the dict of `RunService.explain`."""
+
+    def __init__(self, service, files):
+        self.service, self.files = service, files
+
+    def introduction(self):
+        """Markdown: what will be seen."""
+        maps = self.service.maps
+        if not maps.num_topics:
+            return "This run has no topics (it was trained without ISRA): Grad-CAM alone."
+        where = "over the image" if maps.map_shape else "as bars, since this backbone has no convolutional map"
+        return f"{maps.num_topics} topics. Their attention is drawn {where}."
+
+    def explain(self, path):
+        """Everything, for the image's most probable class and all of its topics."""
+        state = self.service.explain(readable(self.service, path))
+        best = int(state["probabilities"].argmax())
+        name = self.service.class_names[best]
+        order = np.argsort(-state["probabilities"], kind="stable")
+        label = gr.Dropdown(choices=[self.service.class_names[index] for index in order], value=name)
+        return state, label, self.topics(state, best), *self.draw(state, name, ALL, 0.6)
+
+    def choose_class(self, state, label, opacity):
+        """Topics and pictures of another class."""
+        self.check(state)
+        return self.topics(state, self.index(label)), *self.draw(state, label, ALL, opacity)
+
+    def any_topic(self, state, label, number, opacity):
+        """Pictures of a topic by its number."""
+        self.check(state)
+        count = len(state["responses"])
+        if number is None or not 0 <= int(number) < count:
+            raise gr.Error(f"Choose a topic from 0 to {count - 1}.", print_exception=False)
+        chosen = self.topic_name(state, self.index(label), int(number))
+        listed = self.topics(state, self.index(label), int(number))
+        return listed, *self.draw(state, label, chosen, opacity)
+
+    def topics(self, state, label, extra=None):
+        """Drop-down of the strongest topics, and `extra`, which is then chosen."""
+        order = np.argsort(-state["drives"][:, label], kind="stable")[:STRONGEST].tolist()
+        if extra is not None and extra not in order:
+            order.append(extra)
+        names = [ALL] + [self.topic_name(state, label, topic) for topic in order]
+        value = ALL if extra is None else self.topic_name(state, label, extra)
+        return gr.Dropdown(choices=names, value=value)
+
+    def topic_name(self, state, label, topic):
+        """ "topic 7 (drive +0.31)"."""
+        return f"topic {topic} (drive {state['drives'][topic, label]:+.3f})"
+
+    def draw(self, state, label, topic, opacity):
+        """(topic picture, Grad-CAM picture, source images, words, download button)."""
+        self.check(state)
+        label, chosen = self.index(label), self.number(topic, state)
+        left = self.topic_picture(state, label, chosen, opacity)
+        classes = state["class_maps"]
+        right = overlay(state["image"], None if classes is None else classes[label], opacity)
+        gallery = [] if chosen is None else self.service.index.strongest(chosen)
+        path = self.files.new("attention.png")
+        self.save(path, side_by_side([overlay(state["image"], None), left, right]))
+        words = self.words(state, label, chosen)
+        return left, right, gallery, words, gr.DownloadButton(value=str(path), interactive=True)
+
+    def topic_picture(self, state, label, chosen, opacity):
+        """uint8 overlay, bars, or the image alone."""
+        maps = state["topic_maps"]
+        if not len(state["responses"]):
+            return overlay(state["image"], None)
+        if maps is None:
+            best = int(state["drives"][:, label].argmax()) if chosen is None else chosen
+            return feature_bars(state["attention"][best])
+        if chosen is not None:
+            return overlay(state["image"], maps[chosen], opacity)
+        largest = maps.max(axis=(1, 2), keepdims=True)
+        drives = np.maximum(state["drives"][:, label], 0.0)
+        return overlay(state["image"], np.tensordot(drives, maps / np.where(largest > 0, largest, 1), 1), opacity)
+
+    def words(self, state, label, chosen):
+        """Markdown under the pictures."""
+        name = escaped(self.service.class_names[label])
+        text = f"**{name}**: {percent(float(state['probabilities'][label]))}. "
+        if not len(state["responses"]):
+            return text + self.introduction()
+        if chosen is None:
+            best = np.argsort(-state["drives"][:, label], kind="stable")[:3]
+            listed = ", ".join(f"{topic} ({state['drives'][topic, label]:+.3f})" for topic in best)
+            return text + f"Driven most by the topics {listed}."
+        text += f"Topic {chosen} responds with {state['responses'][chosen]:.3f} and gives this class "
+        text += f"{state['drives'][chosen, label]:+.3f}. "
+        if state["topic_maps"] is not None and not state["topic_maps"][chosen].any():
+            text += "Nothing in this image speaks for the topic: its map is empty. "
+        return text + ("" if self.service.index.ready else self.service.index.status)
+
+    def number(self, topic, state):
+        """Topic of a name of `topic_name`, None for all."""
+        if topic is None or topic == ALL or not len(state["responses"]):
+            return None
+        try:
+            number = int(str(topic).split()[1])
+        except (IndexError, ValueError):
+            number = -1
+        if not 0 <= number < len(state["responses"]):
+            raise gr.Error("Choose a topic of the list.", print_exception=False)
+        return number
+
+    def index(self, label):
+        if label not in self.service.class_names:
+            raise gr.Error("Choose a class of the list.", print_exception=False)
+        return self.service.class_names.index(label)
+
+    def check(self, state):
+        if not state:
+            raise gr.Error("Explain an image first.", print_exception=False)
+
+    def save(self, path, picture):
+        from PIL import Image
+
+        Image.fromarray(picture).save(path)

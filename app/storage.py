@@ -1,0 +1,124 @@
+"""Files of the app: temporary ones that go away by themselves, and flagged images that stay."""
+
+import atexit
+import csv
+import json
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from pathlib import Path
+
+AGE = 30 * 60  # seconds that an upload or a download is kept
+
+
+class TemporaryFiles:
+    """A folder of this process for uploads and downloads; old files go away while it runs, all of it at the end.
+
+    Sets GRADIO_TEMP_DIR, so make it before gradio is imported.
+
+    Args:
+        age: seconds after which a file is removed.
+        pause: seconds between two looks.
+    """
+
+    def __init__(self, age=AGE, pause=60.0):
+        self.folder = Path(tempfile.mkdtemp(prefix="isra_app_"))
+        self.age, self.pause = age, pause
+        os.environ["GRADIO_TEMP_DIR"] = str(self.folder)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="sweeper")
+        self._thread.start()
+        atexit.register(self.close)
+
+    def _run(self):
+        while not self._stop.wait(self.pause):
+            self.sweep()
+
+    def sweep(self):
+        """Removes files that are older than `age`, and the folders that this leaves empty; returns how many files."""
+        border, removed = time.time() - self.age, 0
+        for root, folders, files in os.walk(self.folder, topdown=False):
+            for name in files:
+                path = os.path.join(root, name)
+                try:
+                    if os.lstat(path).st_mtime < border:
+                        os.unlink(path)
+                        removed += 1
+                except FileNotFoundError:
+                    continue
+            for name in folders:
+                try:
+                    os.rmdir(os.path.join(root, name))
+                except OSError:  # not empty
+                    continue
+        return removed
+
+    def new(self, name):
+        """Path of a new file `name` in a folder of its own."""
+        folder = self.folder / uuid.uuid4().hex
+        folder.mkdir()
+        return folder / name
+
+    def close(self):
+        """Stops looking and removes the folder."""
+        self._stop.set()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def write_csv(path, rows, top_k):
+    """Predictions as CSV: file, class, confidence, entropy, note, then the next best classes.
+
+    Cells that a spreadsheet would take for a formula get an apostrophe: file names come from anybody.
+    """
+    header = ["file", "class", "confidence", "entropy_nats", "note"]
+    header += [f"{name}_{rank}" for rank in range(2, top_k + 1) for name in ("class", "confidence")]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for row in rows:
+            cells = [row["file"], row["class"], _number(row["confidence"]), _number(row["entropy"]), row["note"]]
+            for name, probability in row["top"][1:]:
+                cells += [name, _number(probability)]
+            cells += [""] * (len(header) - len(cells))
+            writer.writerow([_harmless(cell) for cell in cells])
+    return path
+
+
+def save_flag(folder, image, right_class, predicted, file_name):
+    """Keeps an image with its right class: <folder>/images/<id>.png and a line in <folder>/flags.jsonl.
+
+    Only the pixels that the network saw are kept, written anew: nothing of the uploaded file reaches the disk.
+
+    Args:
+        folder: made if missing.
+        image: uint8 (h, w, 3).
+        right_class: as the person says.
+        predicted: as the network said.
+        file_name: shown name of the upload.
+
+    Returns:
+        Path of the image.
+    """
+    from PIL import Image
+
+    folder = Path(folder)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    path = folder / "images" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}.png"
+    Image.fromarray(image).save(path)
+    line = {"image": f"images/{path.name}", "right_class": right_class, "predicted": predicted, "file": file_name}
+    with open(folder / "flags.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return path
+
+
+def _number(value):
+    return "" if value is None else round(float(value), 6)
+
+
+def _harmless(cell):
+    text = "" if cell is None else cell
+    return "'" + text if isinstance(text, str) and re.match(r"[=+\-@\t\r]", text) else text

@@ -1,0 +1,58 @@
+"""What people upload: limits before decoding, every failure a sentence."""
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+MAX_BYTES = 20 * 2**20
+MAX_PIXELS = 40_000_000
+MAX_FILES = 64
+_decoders = threading.Semaphore(2)  # two images of 40 million pixels at a time bound the memory
+
+
+@dataclass
+class Upload:
+    """One uploaded file.
+
+    Attributes:
+        name: as the person knows it.
+        image: uint8 (height, width, 3), what the network receives; None if it can't be read.
+        reason: why not, "" if it can.
+    """
+
+    name: str
+    image: Any = None
+    reason: str = ""
+
+
+def read_upload(path, info, shape):
+    """Decodes an upload as `predict` does: first frame, upright, over white, resized, centre crop.
+
+    Args:
+        path: file.
+        info: dict of model.json.
+        shape: (height, width) that the network takes.
+    """
+    import numpy as np
+
+    from isra_keras.data.decode import BadImageError, decode_resized
+
+    name = display_name(path)
+    size = info["image_size"] or info["crop_size"] or shape[0]
+    crop = info["crop_size"] or size
+    start = (size - crop) // 2
+    try:
+        with _decoders:
+            image = decode_resized(path, size, MAX_PIXELS, MAX_BYTES)
+    except BadImageError as error:
+        return Upload(name, None, str(error) or "it can't be read")
+    except (MemoryError, RecursionError):
+        return Upload(name, None, "it takes too much memory")
+    return Upload(name, np.ascontiguousarray(image[start : start + crop, start : start + crop]))
+
+
+def display_name(path, limit=60):
+    """Name of a file without its folders, shortened, without control characters."""
+    name = "".join(c if c.isprintable() else "?" for c in os.path.basename(str(path)))
+    return name if len(name) <= limit else name[: limit - 12] + "…" + name[-11:]

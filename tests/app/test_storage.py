@@ -1,0 +1,70 @@
+"""Temporary files go away; CSV cells do nothing in a spreadsheet; names are harmless."""
+
+import csv
+import os
+import time
+
+import numpy as np
+import pytest
+
+from app.runs import choose_run, other_runs, runs_below
+from app.storage import TemporaryFiles, save_flag, write_csv
+from app.uploads import display_name
+from isra_keras.errors import UserError
+
+
+def test_old_files_are_swept_and_all_at_the_end(monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "before")
+    files = TemporaryFiles(age=100, pause=3600)
+    old, new = files.new("old.csv"), files.new("new.csv")
+    old.write_text("x"), new.write_text("y")
+    os.utime(old, (time.time() - 200,) * 2)
+    assert os.environ["GRADIO_TEMP_DIR"] == str(files.folder)
+    assert files.sweep() == 1 and not old.parent.exists() and new.exists()
+    files.close()
+    assert not files.folder.exists()
+
+
+def test_sweeper_runs_by_itself(monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "before")
+    files = TemporaryFiles(age=0.0, pause=0.02)
+    path = files.new("a")
+    path.write_text("x")
+    limit = time.time() + 5
+    while path.exists() and time.time() < limit:
+        time.sleep(0.02)
+    assert not path.exists()
+    files.close()
+
+
+def test_csv_has_no_formulas(tmp_path):
+    row = {"file": "=cmd()", "class": "a,b", "confidence": 0.5, "entropy": 0.25, "note": "@x", "top": [("a,b", 0.5)]}
+    bad = {"file": "b", "class": None, "confidence": None, "entropy": None, "note": "empty file", "top": []}
+    rows = list(csv.reader(open(write_csv(tmp_path / "p.csv", [row, bad], 2))))
+    assert rows[0] == ["file", "class", "confidence", "entropy_nats", "note", "class_2", "confidence_2"]
+    assert rows[1] == ["'=cmd()", "a,b", "0.5", "0.25", "'@x", "", ""] and rows[2][0] == "b" and len(rows[2]) == 7
+
+
+def test_flags_keep_pixels_alone(tmp_path):
+    image = np.arange(48, dtype="uint8").reshape(4, 4, 3)
+    first = save_flag(tmp_path / "f", image, "cat", "dog", "../../evil.png")
+    second = save_flag(tmp_path / "f", image, "cat", "dog", "../../evil.png")
+    assert first != second and first.parent == tmp_path / "f" / "images"
+    assert len((tmp_path / "f" / "flags.jsonl").read_text().splitlines()) == 2
+
+
+def test_names_are_short_and_printable():
+    assert display_name("/tmp/x/a\nb\x1b[0m.png") == "a?b?[0m.png"
+    assert len(display_name("x" * 300 + ".jpeg")) == 60 and display_name("x" * 300 + ".jpeg").endswith(".jpeg")
+
+
+def test_newest_run_is_chosen(tmp_path):
+    with pytest.raises(UserError, match="make demo"):
+        choose_run(root=tmp_path / "none")
+    for age, name in ((50, "a"), (10, "group/b"), (99, "c")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "model.keras").write_bytes(b"")
+        os.utime(tmp_path / name / "model.keras", (time.time() - age,) * 2)
+    assert choose_run(root=tmp_path) == tmp_path / "group" / "b" and len(runs_below(tmp_path)) == 3
+    assert list(other_runs(tmp_path / "a")) == ["c"]
+    assert list(other_runs(tmp_path / "a", tmp_path / "group" / "b")) == ["group/b", "c"]
