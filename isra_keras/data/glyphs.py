@@ -4,6 +4,7 @@ All images pass through the 8 x 8 sampling of scikit-learn's digits and come bac
 by shape and texture, not by sharpness. 36 classes: 0-9, A-Z; O/0, I/1, S/5, Z/2, B/8 make adaptation partial in earnest.
 """
 
+import functools
 import os
 import tempfile
 from pathlib import Path
@@ -50,7 +51,7 @@ def load(name, seed=0, cache_dir=None):
             return images, labels
     except Exception:  # missing or damaged: made again
         pass
-    images, labels = makers[name](seed)
+    images, labels = makers[name](seed, PER_CLASS)
     _store(path, images, labels)
     return images, labels
 
@@ -152,15 +153,14 @@ def _patches(rng, count):
     return patches * rng.uniform(0.5, 1.0, (count, 1, 1, 1)).astype("float32")
 
 
-def _font(face, fonts={}):
+@functools.cache
+def _font(face):
     """Pillow font of a face that matplotlib ships, tall enough for the canvas."""
-    if face not in fonts:
-        from matplotlib import get_data_path
-        from PIL import ImageFont
+    from matplotlib import get_data_path
+    from PIL import ImageFont
 
-        path = os.path.join(get_data_path(), "fonts", "ttf", f"{face}.ttf")
-        fonts[face] = ImageFont.truetype(path, 78, layout_engine=ImageFont.Layout.BASIC)
-    return fonts[face]
+    path = os.path.join(get_data_path(), "fonts", "ttf", f"{face}.ttf")
+    return ImageFont.truetype(path, 78, layout_engine=ImageFont.Layout.BASIC)
 
 
 def _cache_folder(cache_dir):

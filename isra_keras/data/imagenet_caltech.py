@@ -9,7 +9,7 @@ import re
 from isra_keras.data import image_folder
 from isra_keras.data.domain import Task
 from isra_keras.data.locate import find_domain, missing
-from isra_keras.data.protocols import facts
+from isra_keras.data.protocols import facts, plain
 from isra_keras.data.tasks import PHOTO_SIZE, make_domain, read_classes, report_problems
 
 TRAIN_IMAGES, VALIDATION_IMAGES, CLASSES = 1_281_167, 50, 1000
@@ -83,9 +83,7 @@ def _part(protocol, roots, part):
     """Folder of the training or validation set: ROOT/train, ROOT/imagenet/train, ..."""
     spellings = protocol.spellings("imagenet")
     for root in roots:
-        homes = [
-            name for name in image_folder.class_folders(root) if re.sub("[^0-9a-z]", "", name.lower()) in spellings
-        ]
+        homes = [name for name in image_folder.class_folders(root) if plain(name) in spellings]
         for home in (*(os.path.join(root, name) for name in homes), root):
             for name in (part, "validation") if part == "val" else (part,):
                 if os.path.isdir(os.path.join(home, name)):
