@@ -6,8 +6,15 @@ import keras
 import numpy as np
 import pytest
 
-from isra_keras import AdaptationModel, DomainPairs, SemanticAlignment, TargetEvaluation, build_network
-from isra_keras import evaluation_dataset, get_method
+from isra_keras import (
+    AdaptationModel,
+    DomainPairs,
+    SemanticAlignment,
+    TargetEvaluation,
+    build_network,
+    evaluation_dataset,
+    get_method,
+)
 from tests.training.small_task import CLASSES, SHARED, WIDTH, features_task
 
 STEPS = 24

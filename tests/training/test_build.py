@@ -6,7 +6,13 @@ import pytest
 from isra_keras.errors import UserError
 from isra_keras.objective import Stage
 from isra_keras.training.build import (
-    build_method, build_model, build_semantic, make_optimizer, make_schedule, sample_shape, stage_lengths,
+    build_method,
+    build_model,
+    build_semantic,
+    make_optimizer,
+    make_schedule,
+    sample_shape,
+    stage_lengths,
 )  # fmt: skip
 from isra_keras.training.optimizer import PartwiseSGD
 from isra_keras.training.part_momentum import PartMomentumSGD
