@@ -12,6 +12,7 @@ What KerasTuner 1.4.8 does not do, and is done here:
 
 import json
 import os
+import warnings
 from functools import cmp_to_key
 
 import numpy as np
@@ -80,6 +81,12 @@ class RandomOracle(Durable, oracles.RandomSearchOracle):
 
 class BayesianOracle(Durable, oracles.BayesianOptimizationOracle):
     """`keras_tuner.oracles.BayesianOptimizationOracle`, durable, and at ease with several workers."""
+
+    def populate_space(self, trial_id):
+        """As the others'; the fit's remarks about its own bounds are of no use to anybody."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return super().populate_space(trial_id)
 
     def _vectorize_trials(self):
         """As KerasTuner's; the process is fitted to the finished trials first if it never was."""

@@ -1,0 +1,105 @@
+"""A search that is killed at any write goes on: no finished trial is lost, none is run twice."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("keras_tuner")
+sys.path.insert(0, str(Path(__file__).parent))
+import toy  # noqa: E402
+
+from isra_keras.training import checkpoint  # noqa: E402
+from tuning.records import best_row, read_rows  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    monkeypatch.setattr(checkpoint.os, "fsync", lambda file: None)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing in the way may catch it."""
+
+
+def kill_at(monkeypatch, number, after):
+    """The process "dies" at the write of that number, before or after the file takes its name."""
+    count, real = 0, checkpoint.os.replace
+
+    def replace(source, target):
+        nonlocal count
+        count += 1
+        if count == number and not after:
+            raise Killed
+        real(source, target)
+        if count == number:
+            raise Killed
+
+    monkeypatch.setattr(checkpoint.os, "replace", replace)
+
+
+@pytest.mark.parametrize("kind, stride", [("random", 1), ("grid", 1), ("bayesian", 7)])
+def test_search_survives_a_kill_at_every_write(tmp_path, monkeypatch, kind, stride):
+    whole = tmp_path / "whole"
+    toy.make_tuner(whole, 3, kind=kind).search()
+    wanted = {row.trial_id: row.values["x"] for row in read_rows(whole)}
+    assert len(wanted) == 3
+    kills = 0
+    for number in range(1, 40, stride):
+        folder = tmp_path / f"{number}"
+        with monkeypatch.context() as patch:
+            kill_at(patch, number, after=number % 2 == 0)
+            try:
+                toy.make_tuner(folder, 3, kind=kind).search()
+                break
+            except Killed:
+                kills += 1
+        finished = {row.trial_id: row.score for row in read_rows(folder) if row.status == "COMPLETED"}
+        before = len(toy.runs(folder))
+        toy.make_tuner(folder, 3, kind=kind).search()
+        rows = read_rows(folder)
+        assert [row.status for row in rows] == ["COMPLETED"] * 3, number
+        assert {row.trial_id: row.values["x"] for row in rows} == pytest.approx(wanted), number
+        assert len(toy.runs(folder)) - before == 3 - len(finished), number
+        assert all(row.score == finished.get(row.trial_id, row.score) for row in rows)
+    assert kills > 10 // stride
+
+
+def test_oracle_file_is_whole_after_a_kill_in_its_write(tmp_path, monkeypatch):
+    tuner = toy.make_tuner(tmp_path / "s", 3)
+    before = json.loads((tmp_path / "s" / "oracle.json").read_text())
+    kill_at(monkeypatch, 1, after=False)
+    with pytest.raises(Killed):
+        tuner.oracle.save()
+    assert json.loads((tmp_path / "s" / "oracle.json").read_text()) == before
+
+
+def test_first_trial_is_the_recipe(tmp_path):
+    for kind in ("random", "bayesian", "grid"):
+        toy.make_tuner(tmp_path / kind, 1, kind=kind).search()
+        assert read_rows(tmp_path / kind)[0].values["x"] == 0.5
+
+
+def test_objective_is_minimised_and_maximised(tmp_path):
+    toy.make_tuner(tmp_path / "s", 5).search()
+    rows = read_rows(tmp_path / "s")
+    scores = [row.score for row in rows]
+    assert best_row(rows, "min").score == min(scores) < max(scores) == best_row(rows, "max").score
+
+
+def test_hyperband_ends_with_whole_trainings(tmp_path):
+    toy.make_tuner(tmp_path / "s", 40, kind="hyperband").search()
+    rows = read_rows(tmp_path / "s")
+    assert {row.budget for row in rows} == {1, 3, 9}
+    assert best_row(rows, "min").budget == 9
+
+
+def test_gaussian_process_stands_several_workers(tmp_path):
+    oracle = toy.make_tuner(tmp_path / "s", 20, kind="bayesian").oracle
+    first = [oracle.create_trial(f"w{number}") for number in range(12)]
+    for trial in first[:10]:
+        oracle.update_trial(trial.trial_id, {"sel:mean_entropy": trial.hyperparameters.get("x")})
+        trial.status = "COMPLETED"
+        oracle.end_trial(trial)
+    assert oracle.create_trial("new").status == "RUNNING"  # two trials are still running

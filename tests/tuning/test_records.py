@@ -1,0 +1,110 @@
+"""The search folder: refused where it holds another search, with the names that differ."""
+
+import json
+
+import numpy as np
+import pytest
+
+from isra_keras.data.domain import Domain, Task
+from isra_keras.errors import UserError
+from isra_keras.training.recipes import resolve
+from tuning import records, report
+from tuning import space as spaces
+
+SEARCH = {"tuner": "random", "objective": "sel:snd", "seeds": 1, "max_trials": 5, "search_seed": 0}
+
+
+def wanted(**given):
+    config = resolve(**given)
+    return records.manifest(config, spaces.make_space(config), SEARCH)
+
+
+def test_same_search_is_taken_and_may_grow(tmp_path):
+    records.check_manifest(tmp_path / "s", wanted())
+    longer = wanted()
+    longer["search"]["max_trials"] = 9
+    records.check_manifest(tmp_path / "s", longer)
+    assert records.read_manifest(tmp_path / "s")["search"]["max_trials"] == 9
+
+
+def test_another_search_is_refused_by_name(tmp_path):
+    records.check_manifest(tmp_path, wanted())
+    with pytest.raises(UserError, match=r"config.iterations 2000 -> 77"):
+        records.check_manifest(tmp_path, wanted(iterations=77))
+    other = wanted()
+    other["space"].pop("num_topics")
+    with pytest.raises(UserError, match=r"space.num_topics \(there\) -> \(not there\)"):
+        records.check_manifest(tmp_path, other)
+    other = wanted()
+    other["search"] = SEARCH | {"objective": "sel:bnm"}
+    with pytest.raises(UserError, match="search.objective sel:snd -> sel:bnm"):
+        records.check_manifest(tmp_path, other)
+
+
+def test_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(UserError, match="thesis.tex"):
+        records.check_manifest(tmp_path, wanted())
+    assert not (tmp_path / "search.json").exists()
+
+
+def test_other_data_are_refused(tmp_path):
+    def data(value):
+        rows = np.full((4, 2), value, "float32")
+        names, labels = ("a", "b"), np.array([0, 0, 1, 1])
+        domain = Domain("d", names, labels, None, rows)
+        return records.fingerprint(Task("t", domain, domain, names, None, "features", None))
+
+    records.check_manifest(tmp_path, wanted())
+    records.add_data(tmp_path, data(0.0))
+    records.add_data(tmp_path, data(0.0))
+    records.check_manifest(tmp_path, wanted())
+    with pytest.raises(UserError, match="data.target 4 samples"):
+        records.add_data(tmp_path, data(1.0))
+
+
+def row(number, score, accuracy, status="COMPLETED", budget=None):
+    values = {"x": 1.0} | ({"tuner/epochs": budget} if budget else {})
+    metrics = {"sel:mean_entropy": score, "sel:snd": -score, "oracle:accuracy": accuracy}
+    return records.Row(str(number), status, values, score, metrics)
+
+
+def test_best_is_of_completed_trials_of_the_largest_budget():
+    rows = [
+        row(0, 0.3, 0.5, budget=9),
+        row(1, 0.1, 0.9, budget=3),
+        row(2, 0.2, 0.1, "FAILED", 9),
+        row(3, 0.4, 1, budget=9),
+    ]
+    assert records.best_row(rows, "min").trial_id == "0"
+    assert records.best_row(rows, "max").trial_id == "3"
+    assert records.best_row([], "min") is None
+
+
+def test_comparison_shows_what_each_score_would_have_chosen():
+    table = report.compare_objectives([row(0, 0.3, 0.5), row(1, 0.1, 0.6), row(2, 0.2, 0.9)])
+    entropy, oracle = table[0], table[-1]
+    assert entropy["score"] == "mean_entropy" and entropy["trial"] == "1"
+    assert entropy["gap"] == pytest.approx(0.3) and entropy["correlation"] == pytest.approx(0.5)
+    assert oracle["trial"] == "2" and "ORACLE" in oracle["score"]
+
+
+def test_command_trains_what_was_found():
+    config = spaces.apply(resolve(iterations=60, semantic=True), {"num_topics": 8, "class2vec_weight": 0.123})
+    words = report.train_command(config).split()[3:]
+    from isra_keras import train
+
+    assert train.configuration(train.given_values(train.build_parser().parse_args(words)), None, False) == config
+    odd = spaces.apply(config, {"receptor_width": 32})
+    assert report.train_command(odd) is None  # there is no option for it; best/config.json says it
+
+
+def test_reason_of_a_failed_trial_is_the_note(tmp_path):
+    folder = tmp_path / "trial_0"
+    folder.mkdir()
+    state = {"trial_id": "0", "status": "FAILED", "score": None, "message": "Traceback\nValueError: x",
+             "hyperparameters": {"values": {}}}  # fmt: skip
+    (folder / "trial.json").write_text(json.dumps(state))
+    assert records.read_rows(tmp_path)[0].reason == "ValueError: x"
+    (folder / "failure.txt").write_text("out of memory\n")
+    assert records.read_rows(tmp_path)[0].reason == "out of memory"

@@ -1,0 +1,72 @@
+"""The space: the recipe in its middle, nothing of what was given by hand, plain data."""
+
+import pytest
+
+from isra_keras.errors import UserError
+from isra_keras.training.recipes import resolve
+from tuning import space as spaces
+from tuning.objectives import ORACLE, metrics_of, parse_objective
+
+
+def test_default_space_has_the_recipe_in_its_middle():
+    config = resolve(iterations=50)
+    space = {item.name: item for item in spaces.make_space(config)}
+    assert list(space) == list(spaces.SEMANTIC)
+    weight = space["class2vec_weight"]
+    assert weight.default == config.class2vec_weight
+    assert (weight.low * weight.high) ** 0.5 == pytest.approx(weight.default)
+    topics = space["num_topics"].values
+    assert config.num_topics in topics and all(value & (value - 1) == 0 for value in topics)
+
+
+def test_given_values_are_not_searched():
+    assert "num_topics" not in [item.name for item in spaces.make_space(resolve(num_topics=64), fixed=("num_topics",))]
+    with pytest.raises(UserError, match="given by hand"):
+        spaces.make_space(resolve(), fixed=spaces.NAMES)
+
+
+def test_without_the_plug_in_rate_and_multiplier_are_searched():
+    config = resolve(semantic=False)
+    assert [item.name for item in spaces.make_space(config)] == ["learning_rate", "backbone_multiplier"]
+    with pytest.raises(UserError, match="--semantic"):
+        spaces.make_space(config, also=["receptor_l1"])
+    with pytest.raises(UserError, match="received 'topics'"):
+        spaces.make_space(resolve(), also=["topics"])
+
+
+def test_both_variants_widen_the_weights():
+    config = resolve(variant="paper")
+    narrow = spaces.make_space(config)[0]
+    wide = spaces.make_space(config, also=["variant"])[0]
+    assert wide.low == narrow.low
+    assert wide.high == pytest.approx(narrow.high * 2 * config.feature_dim)
+
+
+def test_apply_changes_only_what_is_named():
+    config = resolve()
+    values = {"alignment_weight": 0.5, "backbone_multiplier": 0.25, "tuner/epochs": 3}
+    fresh = spaces.apply(config, values)
+    assert fresh.alignment_weight == 0.5 and fresh.multipliers["backbone"][0] == 0.25
+    assert fresh.multipliers["backbone"][1] == config.multipliers["backbone"][1]
+    assert config.alignment_weight != 0.5
+    assert spaces.apply(config, {}) == config
+
+
+def test_grid_values_hold_the_default():
+    item = spaces.make_space(resolve())[0]
+    values = item.grid_values()
+    assert len(values) == 5 and item.default in values and values == tuple(sorted(values))
+
+
+def test_objectives_know_their_direction_and_mark_the_oracle():
+    assert parse_objective("sel:mean_entropy").direction == "min"
+    assert parse_objective("snd").direction == "max" and parse_objective("snd").select == "snd"
+    oracle = parse_objective("oracle")
+    assert oracle.is_oracle and oracle.select is None and "ORACLE" in oracle.title
+    with pytest.raises(UserError, match="sel:snd"):
+        parse_objective("accuracy")
+
+
+def test_metrics_leave_out_an_unknown_accuracy():
+    assert metrics_of({"snd": 1.0, "dev": None}, None) == {"sel:snd": 1.0}
+    assert metrics_of({}, 0.5) == {ORACLE: 0.5}

@@ -1,0 +1,55 @@
+"""A search whose trials cost nothing, for processes that are killed: `python toy.py FOLDER MAX_TRIALS [SECONDS]`."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import keras_tuner
+
+from tuning.objectives import objective
+from tuning.oracles import make_oracle
+from tuning.tuner import SearchTuner
+
+LEASE = 3.0
+
+
+class Toy(keras_tuner.HyperModel):
+    """Score x, smaller is better; every trial that finishes appends its value to FOLDER.runs."""
+
+    def __init__(self, folder, seconds=0.0):
+        super().__init__()
+        self.log, self.seconds = Path(f"{folder}.runs"), seconds
+
+    def declare_hyperparameters(self, hp):
+        hp.Float("x", 0.01, 1.0, sampling="log", default=0.5)
+
+    def fit(self, hp, model, folder=None, callbacks=(), epochs=None):
+        who = os.environ.get("KERASTUNER_TUNER_ID", "alone")
+        (Path(folder) / f"runner.{who}").touch()
+        time.sleep(self.seconds)
+        with open(self.log, "a") as log:
+            log.write(f"{Path(folder).name} {hp.get('x')!r} {who}\n")
+        return {"sel:mean_entropy": hp.get("x")}
+
+
+class ToyTuner(SearchTuner):
+    """Trials without a model."""
+
+    def _build_and_fit_model(self, trial, *args, **kwargs):
+        return self.hypermodel.fit(trial.hyperparameters, None, *args, **kwargs)
+
+
+def make_tuner(folder, trials, seconds=0.0, kind="random"):
+    oracle = make_oracle(kind, objective("sel:mean_entropy"), trials, 3, 1, 9, 3)
+    return ToyTuner(oracle, Toy(folder, seconds), folder, lease=LEASE)
+
+
+def runs(folder):
+    """[(trial folder, value, who)] of all finished fits."""
+    path = Path(f"{folder}.runs")
+    return [tuple(line.split()) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+if __name__ == "__main__":
+    make_tuner(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]) if len(sys.argv) > 3 else 0.0).search()
