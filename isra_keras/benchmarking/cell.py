@@ -8,6 +8,7 @@ import functools
 import gc
 import os
 import resource
+import shutil
 import sys
 import time
 from contextlib import nullcontext
@@ -70,6 +71,8 @@ def run_cell(cell, data_dir=None, work=None, threads=1, progress=None):
         training = CellTraining(config, task, model, out, threads, progress, light)
         with nullcontext() if light else prepared_folder(out, config, (out / "config.json").is_file()):
             line = training.run(resume=not light, quiet=True)
+    if not light:
+        shutil.rmtree(out, ignore_errors=True)
     line = {
         "format": LINE_FORMAT,
         "cell": cell.to_dict(),
