@@ -12,8 +12,8 @@ from isra_keras.errors import UserError
 
 EPILOG = """A grid:   python -m isra_keras.benchmark --dataset office_caltech10_features --methods all --seeds 3 --jobs 2
 A file:   python -m isra_keras.benchmark grid.toml
-A report: python -m isra_keras.benchmark --report benchmarks/results/*.jsonl --out RESULTS.md
-A choice: python -m isra_keras.benchmark --choose benchmarks/results/*.jsonl
+A report: python -m isra_keras.benchmark --report benchmarks/results/*_features.jsonl --out RESULTS.md
+A choice: python -m isra_keras.benchmark --choose benchmarks/results/*_features.jsonl
 
 Finished cells are passed over: the same command goes on after a kill. Cells are told apart by dataset, task, method,
 semantic, seed and --set; after a change of the code, take another --out."""
