@@ -1,0 +1,156 @@
+"""Trials: the same numbers as `isra_keras.run`, usable from a notebook, failing with a reason."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("keras_tuner")
+import keras  # noqa: E402
+import keras_tuner  # noqa: E402
+
+from isra_keras.data.domain import Domain, Task  # noqa: E402
+from isra_keras.training.recipes import resolve  # noqa: E402
+from isra_keras.training.runner import run  # noqa: E402
+from tuning import ISRAHyperModel, objective, records  # noqa: E402
+from tuning import space as spaces  # noqa: E402
+from tuning.objectives import ORACLE, parse_objective  # noqa: E402
+from tuning.oracles import make_oracle  # noqa: E402
+from tuning.tensorboard import HParamsLog  # noqa: E402
+from tuning.tuner import SearchTuner  # noqa: E402
+
+NAMES = ("a", "b", "c")
+
+
+def domain(name, classes, shift, rng):
+    labels = np.repeat(np.arange(classes), 12).astype("int32")
+    rows = np.eye(3, 6)[labels] * 3 + rng.normal(0, 0.7, (len(labels), 6)) + shift
+    return Domain(name, NAMES, labels, None, rows.astype("float32"))
+
+
+@pytest.fixture(scope="module")
+def task():
+    rng = np.random.default_rng(0)
+    return Task("s-t", domain("s", 3, 0.0, rng), domain("t", 2, 0.4, rng), NAMES, None, "features", None)
+
+
+def settings(**given):
+    return resolve(**({"source_dir": "s", "target_dir": "t", "backbone": "features", "weights": "none", "iterations": 6,
+                       "eval_interval": 3, "batch_size": 6, "feature_dim": 8, "num_topics": 4,
+                       "method": "source_only"} | given))  # fmt: skip
+
+
+class Silent:
+    def trial_began(self, trial):
+        pass
+
+    def trial_ended(self, trial):
+        pass
+
+
+def tuner_of(task, folder, trials=2, model=None, failures=3):
+    model = model or ISRAHyperModel(task, settings(), names=["class2vec_weight", "alignment_weight"])
+    goal = parse_objective("sel:mean_entropy")
+    oracle = make_oracle("random", objective(goal.name), trials, 5, 2, 2, failures)
+    return SearchTuner(oracle, model, folder, HParamsLog(folder, model.space, goal, Silent()))
+
+
+@pytest.mark.parametrize("method, semantic", [("source_only", True), ("shot", False)])
+def test_trial_is_what_the_runner_would_train(task, tmp_path, method, semantic):
+    config = settings(method=method, semantic=semantic)
+    model = ISRAHyperModel(task, config, seeds=2)
+    hp = keras_tuner.HyperParameters()
+    metrics = model.fit(hp, model.build(hp), folder=tmp_path / "notes")
+    results = []
+    for seed in range(2):
+        keras.backend.clear_session()
+        results.append(run(model.configuration(hp, seed), tmp_path / f"run{seed}", task=task, quiet=True).selected)
+    assert metrics["sel:mean_entropy"] == pytest.approx(
+        np.mean([item.scores["mean_entropy"] for item in results]), abs=1e-5
+    )
+    assert metrics[ORACLE] == pytest.approx(np.mean([item.accuracy for item in results]))
+    again = model.fit(hp, None, folder=tmp_path / "notes")  # from the notes: no model is needed
+    assert again == metrics
+
+
+def test_search_leaves_trials_models_and_hparams(task, tmp_path):
+    folder = tmp_path / "s"
+    tuner = tuner_of(task, folder)
+    tuner.search()
+    rows = records.read_rows(folder)
+    assert [row.status for row in rows] == ["COMPLETED"] * 2
+    assert all(row.score == row.metrics["sel:mean_entropy"] for row in rows)
+    best = tuner.get_best_models()[0]
+    evaluation = best.predict_domain([{"images": task.target.arrays}])
+    from isra_keras.selection import SCORES
+
+    entropy = SCORES["mean_entropy"][0](evaluation.features, evaluation.logits)
+    assert entropy == pytest.approx(min(row.score for row in rows), abs=1e-4)
+    assert len(list(folder.glob("trial_*/checkpoint*"))) == 1  # of the best alone
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard" / "trial_0")).Reload()
+    assert "sel:mean_entropy" in events.Tags()["tensors"]
+    assert "_hparams_/session_start_info" in events.summary_metadata
+
+
+def test_notebook_use(task, tmp_path, capsys):
+    model = ISRAHyperModel(task, settings(), names=["num_topics"])
+    tuner = keras_tuner.BayesianOptimization(
+        model, objective=objective("sel:snd"), max_trials=2, directory=tmp_path, project_name="n", seed=1
+    )
+    tuner.search_space_summary()
+    tuner.search(callbacks=[keras.callbacks.TensorBoard(str(tmp_path / "tb"))], verbose=0)
+    tuner.results_summary()
+    text = capsys.readouterr().out
+    assert "num_topics" in text and "sel:snd" in text and 'direction="max"' in text
+    assert len(tuner.get_best_models(2)) == 2
+    assert len(list((tmp_path / "tb").glob("*/execution0"))) == 2
+
+
+class Failing(ISRAHyperModel):
+    """Its second trial fails with `error`."""
+
+    error, count = None, 0
+
+    def run_seed(self, *args):
+        self.count += 1
+        if self.count == 2:
+            raise self.error
+        return super().run_seed(*args)
+
+
+@pytest.mark.parametrize(
+    "error, text", [(MemoryError(), "out of memory"), (ValueError("odd shape"), "ValueError: odd")]
+)
+def test_failed_trial_has_its_reason_and_the_search_goes_on(task, tmp_path, error, text):
+    model = Failing(task, settings(), names=["class2vec_weight"])
+    model.error = error
+    tuner_of(task, tmp_path / "s", 3, model).search()
+    rows = records.read_rows(tmp_path / "s")
+    assert [row.status for row in rows] == ["COMPLETED", "FAILED", "COMPLETED"]
+    assert rows[1].reason.startswith(text)
+
+
+def test_loss_that_is_not_finite_fails_and_too_many_end_the_search(task, tmp_path):
+    config = settings(learning_rate=1e30, iterations=4)
+    tuner = tuner_of(task, tmp_path / "s", 4, ISRAHyperModel(task, config, names=["class2vec_weight"]), failures=2)
+    with pytest.raises(RuntimeError, match="consecutive failures"):
+        tuner.search()
+    rows = [row for row in records.read_rows(tmp_path / "s") if row.reason or row.status == "RUNNING"]
+    assert "finite" in (tmp_path / "s" / "trial_0" / "failure.txt").read_text() and len(rows) == 2
+
+
+def test_process_killed_again_and_again_in_a_trial_fails_it(task, tmp_path):
+    tuner = tuner_of(task, tmp_path / "s", 1)
+    folder = tmp_path / "s" / "trial_0"
+    folder.mkdir(parents=True)
+    (folder / "attempts.json").write_text("3")
+    tuner.search()
+    assert "killed 3 times" in records.read_rows(tmp_path / "s")[0].reason
+
+
+def test_budget_shortens_the_training():
+    from tuning.hypermodel import shortened
+
+    assert shortened(settings(), 1).iterations == 3
+    assert shortened(settings(), 9).iterations == 6 == shortened(settings(), None).iterations
+    assert spaces.apply(settings(), {"tuner/epochs": 1}) == settings()
