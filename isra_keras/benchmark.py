@@ -117,6 +117,7 @@ def _setting(text):
 
 def run_grid(cells, out, args):
     """Runs what is missing of a grid; returns 1 if a cell failed."""
+    from isra_keras.benchmarking.grid import check_data
     from isra_keras.benchmarking.pool import run_cells
     from isra_keras.benchmarking.progress import GridProgress
     from isra_keras.benchmarking.store import Store, commit
@@ -128,6 +129,7 @@ def run_grid(cells, out, args):
         for cell in cells:
             print(("done     " if cell.key in done else "to run   ") + cell.key)
         return 0
+    check_data(missing, args.data_dir)
     failures, identity = [], commit()
     settings = {
         "data_dir": args.data_dir and str(Path(args.data_dir).absolute()),

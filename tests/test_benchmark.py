@@ -89,6 +89,7 @@ def test_goes_on_after_a_kill(tmp_path):
         (["grid.toml", "--dataset", "pacs_features"], "a file or the grid's options"),
         (["--dataset", "pacs_features", "--set", "batch_size"], "--set as NAME=VALUE"),
         (["--report", "missing.jsonl"], "can't be read"),
+        (["--dataset", "pacs_features", "--data-dir", "nowhere"], "Expected the dataset pacs_features"),
     ],
 )
 def test_refuses(args, said, tmp_path, monkeypatch):

@@ -152,6 +152,32 @@ def read_grid(path):
     return list(dict.fromkeys(cells))
 
 
+def check_data(cells, data_dir=None):
+    """Looks for the data of all cells before the first one starts.
+
+    Args:
+        cells: list of `Cell`.
+        data_dir: where datasets lie, or None for the environment's.
+
+    Raises:
+        UserError: a dataset is missing: says where to get it.
+    """
+    from isra_keras.data.locate import data_roots, find_domain, find_feature_file
+    from isra_keras.data.tasks import protocol_of, resolve_task_name
+
+    for dataset in dict.fromkeys(cell.dataset for cell in cells):
+        protocol = protocol_of(dataset)
+        if protocol.name == "glyphs":
+            continue
+        roots = data_roots(protocol, data_dir)
+        if protocol.kind == "features":
+            find_feature_file(protocol, roots)
+        elif protocol.name != "imagenet_caltech":  # its folders have a form of their own, which its loader checks
+            tasks = dict.fromkeys(cell.task for cell in cells if cell.dataset == dataset)
+            for domain in dict.fromkeys(name for task in tasks for name in resolve_task_name(dataset, task)):
+                find_domain(protocol, domain, roots)
+
+
 def _is_all(value):
     return value == "all" or value == ["all"]
 

@@ -36,7 +36,10 @@ class Worker:
     def give(self, cell):
         """Starts a cell."""
         self.cell, self.step, self.total, self.started = cell, 0, 0, time.monotonic()
-        self.pipe.send(cell.to_dict())
+        try:
+            self.pipe.send(cell.to_dict())
+        except OSError:  # it died while it had nothing to do; `take` says so
+            pass
 
     def take(self):
         """The next message: ("progress", step, total), ("done", line), ("failed", reason); a dead worker has failed."""
@@ -145,6 +148,8 @@ def _load(threads):
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    for device in tf.config.list_physical_devices("GPU"):  # several workers share one
+        tf.config.experimental.set_memory_growth(device, True)
     from isra_keras.benchmarking.cell import OrphanWatch, run_cell
 
     def run(cell, settings, pipe):

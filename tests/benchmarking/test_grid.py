@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from isra_keras.benchmarking.grid import Cell, as_given, make_cells, read_grid
+from isra_keras.benchmarking.grid import Cell, as_given, check_data, make_cells, read_grid
 from isra_keras.errors import UserError
 from isra_keras.methods import METHODS
 
@@ -78,3 +78,21 @@ def test_broken_file(tmp_path, text):
         read_grid(path)
     with pytest.raises(UserError, match="can't be read"):
         read_grid(tmp_path / "missing.toml")
+
+
+def test_missing_data_is_told_before_the_first_cell(tmp_path, monkeypatch):
+    for name in ("ISRA_DATA", "ISRA_TEST_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    features, images = (make_cells(name, "ba3us", "all", 1, "off") for name in ("pacs_features", "office_caltech10"))
+    check_data(make_cells("glyphs", "ba3us", "all", 1, "off"))
+    for cells in (features, images):
+        with pytest.raises(UserError, match="--data-dir"):
+            check_data(cells)
+    (tmp_path / "pacs_any.npz").write_bytes(b"")
+    check_data(features, tmp_path)
+    for domain in ("amazon", "caltech10", "dslr", "webcam"):
+        (tmp_path / domain / "backpack").mkdir(parents=True)
+    check_data(images, tmp_path)
+    (tmp_path / "dslr" / "backpack").rmdir()
+    with pytest.raises(UserError, match="dslr"):
+        check_data(images, tmp_path)
