@@ -100,6 +100,15 @@ def test_damaged_selected_weights_make_the_checkpoint_that_names_them_useless(tm
         checkpoints.load_selected("selected_00000010.npz")
 
 
+def test_a_whole_file_of_the_same_size_with_other_numbers_counts_as_damage(tmp_path):
+    """Its own checksums (zip) fit, only the SHA-256 in the description tells."""
+    checkpoints = filled(tmp_path)
+    size = (tmp_path / "step_00000010.npz").stat().st_size
+    np.savez(tmp_path / "step_00000010.npz", **(arrays(10) | {"00000/a": np.zeros((20, 30), "float32")}))
+    assert (tmp_path / "step_00000010.npz").stat().st_size == size
+    assert checkpoints.load_newest()[0] == 5
+
+
 def test_all_damaged_is_an_error_not_a_fresh_start(tmp_path):
     checkpoints = filled(tmp_path)
     for path in tmp_path.glob("step_*.npz"):
