@@ -1,0 +1,113 @@
+"""Chief and workers as processes on 127.0.0.1: the same trials as alone; a worker and a chief that are killed."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("keras_tuner")
+sys.path.insert(0, str(Path(__file__).parent))
+import toy  # noqa: E402
+
+from isra_keras.errors import UserError  # noqa: E402
+from tuning import cluster, local, records, search  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+
+
+class Toys(local.LocalCluster):
+    """The toy search in place of the command."""
+
+    def __init__(self, folder, trials, workers, seconds):
+        command = [sys.executable, str(Path(toy.__file__)), str(folder), str(trials), str(seconds)]
+        super().__init__(command, workers, folder)
+
+    def start(self, name):
+        os.environ["PYTHONPATH"] = str(ROOT)
+        super().start(name)
+
+    def wait(self, condition, seconds=150, restart=True):
+        """Watches until the condition holds."""
+        ends = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < ends, self.report()
+            if restart and self.watch():
+                return
+            time.sleep(0.1)
+
+    def report(self):
+        return "\n".join(f"{path.name}: {path.read_text()[-1500:]}" for path in self.logs.iterdir())
+
+
+def running(folder, who):
+    """Trial folder that a worker is in, None if there is none."""
+    done = {name for name, _, _ in toy.runs(folder)}
+    found = [path.parent for path in Path(folder).glob(f"trial_*/runner.{who}") if path.parent.name not in done]
+    return found[0] if found else None
+
+
+def finished(folder, count):
+    rows = records.read_rows(folder)
+    return sum(row.status == "COMPLETED" for row in rows) == count
+
+
+def test_two_workers_finish_the_trials_of_one(tmp_path):
+    alone, spread = tmp_path / "alone", tmp_path / "spread"
+    toy.make_tuner(alone, 5).search()
+    with Toys(spread, 5, 2, 0.5) as processes:
+        processes.wait(lambda: False)
+    wanted, there = records.read_rows(alone), records.read_rows(spread)
+    assert [row.status for row in there] == ["COMPLETED"] * 5
+    assert [row.values["x"] for row in there] == pytest.approx([row.values["x"] for row in wanted])
+    assert [row.score for row in there] == pytest.approx([row.score for row in wanted])
+    assert len(toy.runs(spread)) == 5
+
+
+@pytest.mark.slow
+def test_killed_worker_loses_its_trial_to_another(tmp_path):
+    folder = tmp_path / "s"
+    with Toys(folder, 4, 2, 2.0) as processes:
+        processes.wait(lambda: running(folder, "worker1"))
+        lost = running(folder, "worker1")
+        processes.processes.pop("worker1").kill()  # nobody starts it again
+        processes.wait(lambda: False)
+    assert finished(folder, 4)
+    assert [who for name, _, who in toy.runs(folder) if name == lost.name] == ["worker0"]
+    assert len(toy.runs(folder)) == 4
+
+
+@pytest.mark.slow
+def test_killed_worker_is_started_again_with_its_trial(tmp_path):
+    folder = tmp_path / "s"
+    with Toys(folder, 3, 1, 2.0) as processes:
+        processes.wait(lambda: running(folder, "worker0"))
+        processes.processes["worker0"].kill()
+        processes.wait(lambda: False)
+    assert finished(folder, 3) and len(toy.runs(folder)) == 3 and processes.restarts["worker0"] == 1
+
+
+@pytest.mark.slow
+def test_killed_chief_goes_on_after_its_restart(tmp_path):
+    folder = tmp_path / "s"
+    with Toys(folder, 5, 2, 2.0) as processes:
+        processes.wait(lambda: len(toy.runs(folder)) >= 1 and running(folder, "worker0"))
+        processes.processes["chief"].kill()
+        processes.wait(lambda: False)
+    assert finished(folder, 5)
+    assert len(toy.runs(folder)) == 5, toy.runs(folder)  # the workers kept what they were doing
+    assert processes.restarts["chief"] == 1 and processes.restarts["worker0"] == 0
+
+
+def test_half_of_the_variables_is_refused(monkeypatch):
+    assert cluster.role() == "alone"
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    with pytest.raises(UserError, match="KERASTUNER_ORACLE_IP, KERASTUNER_ORACLE_PORT"):
+        cluster.role()
+
+
+def test_commands_of_the_processes_leave_the_workers_out():
+    words = ["--local-workers", "3", "--out", "x", "--local-workers=2", "--seeds", "2"]
+    assert search.without_workers(words) == ["--out", "x", "--seeds", "2"]
