@@ -8,24 +8,8 @@ from keras import ops
 from isra_keras.initializers import TorchUniform
 from isra_keras.layers import DomainDiscriminator, dann_coefficient, reverse_gradient
 from isra_keras.losses import cross_entropy, domain_cross_entropy, masked_entropy, mean_entropy
+from isra_keras.methods.iwan_recipes import PARTS, RECIPES
 from isra_keras.objective import Objective, Stage, Views
-
-_PARTS = ("discriminator_weight", "discriminator_adversarial")
-_BASE = {
-    "learning_rate": 1e-4,  # of the backbone; TLLib's lr is that of the heads, ten times as much
-    "schedule": {"gamma": 1e-3, "power": 0.75, "period": 1.0, "clamp": None},
-    "momentum": 0.9,
-    "nesterov": True,
-    "weight_decay": 1e-3,
-    "batch_size": 36,
-    "iterations": 5000,
-    "eval_interval": 500,
-    "multipliers": {part: (10.0, 1.0) for part in ("bottleneck", "classifier", *_PARTS)} | {"backbone": (1.0, 1.0)},
-    "options": {},
-    "source_sampling": "shuffle",
-}
-_TLLIB = _BASE | {"iterations": 10000, "eval_interval": 1000, "options": {"ramp_iterations": 10000}}
-_CAFFE = {"learning_rate": 3e-4, "nesterov": False, "weight_decay": 0.0, "batch_size": 64, "iterations": 62500}
 
 
 @keras.saving.register_keras_serializable("isra_keras")
@@ -65,15 +49,8 @@ class IWAN(Objective):
 
     network_options = {"bottleneck": "bn_relu", "bottleneck_initializer": "torch", "classifier_initializer": "torch"}
     joint_forward = True
-    multipliers = {part: (10.0, 1.0) for part in _PARTS}
-    recipes = {
-        "default": _BASE,
-        "office_home": _TLLIB | {"iterations": 30000},
-        "office31": _TLLIB | {"learning_rate": 3e-5},
-        "imagenet_caltech": _TLLIB
-        | {"tasks": {"I-C": {"network_options": {"bottleneck": "none"}}, "C-I": {"feature_dim": 2048}}},
-        "paper": _TLLIB | _CAFFE | {"options": {"variant": "paper", "ramp_iterations": 10000}},
-    }
+    multipliers = {part: (10.0, 1.0) for part in PARTS}
+    recipes = RECIPES
 
     def __init__(self, variant="tllib", adversarial_weight=None, entropy_weight=0.1, ramp_iterations=None,
                  weight_dropout=True, source_share=0.2, discriminator_width=1024, dropout=0.5, **kwargs):  # fmt: skip
@@ -105,7 +82,7 @@ class IWAN(Objective):
         kernels = [keras.initializers.RandomNormal(0.0, deviation) for deviation in (0.01, 0.01, 0.3)]
         if self.variant == "tllib":
             kernels, biases = TorchUniform(), [TorchUniform(fan_in) for fan_in in (feature_dim, width, width)]
-        for name in _PARTS:
+        for name in PARTS:
             setattr(self, name, DomainDiscriminator(width, self.dropout, 1, kernels, biases, name=name))
             getattr(self, name).build((None, feature_dim))
 
