@@ -5,7 +5,14 @@ import numpy as np
 from keras import ops
 
 from isra_keras.layers import DomainDiscriminator, dann_coefficient, reverse_gradient
-from isra_keras.losses import complement_entropy, cross_entropy, domain_cross_entropy, entropy, mean_entropy, weighted_mean
+from isra_keras.losses import (
+    complement_entropy,
+    cross_entropy,
+    domain_cross_entropy,
+    entropy,
+    mean_entropy,
+    weighted_mean,
+)
 from isra_keras.objective import Objective
 from isra_keras.training.schedules import shrinking_middle_size
 
