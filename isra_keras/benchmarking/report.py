@@ -5,7 +5,7 @@ from pathlib import Path
 from isra_keras import paper_results
 from isra_keras.benchmarking import evidence
 from isra_keras.benchmarking.report_parts import groups_of, note_of
-from isra_keras.benchmarking.shipping import deliveries, delivery_table, summary_table
+from isra_keras.benchmarking.shipping import deliveries, delivery_table, rules_table, summary_table
 from isra_keras.benchmarking.statistics import mean_std, paired, pairs_of, runs_of
 from isra_keras.benchmarking.tables import (
     Table,
@@ -118,6 +118,7 @@ def _sections(title, runs):
         if between:
             table = evidence.evidence_table(between, f"{title}: scores between methods", note_of("between"))
             sections.append(("Choosing a method without labels", table))
+        sections.append(("Rules of choice", rules_table(known, f"{title}: rules of choice")))
         sections.append(("What would be shipped", summary_table(known, f"{title}: shipped")))
         sections.append(
             ("What would be shipped, by target", delivery_table(deliveries(known), f"{title}: shipped by target"))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from isra_keras.benchmarking.evidence import candidates_of, labelled
+from isra_keras.benchmarking.evidence import candidates_of, labelled, score_names
 from isra_keras.benchmarking.report_parts import groups_of, note_of
 from isra_keras.benchmarking.statistics import mean_std, runs_of
 from isra_keras.benchmarking.tables import Table, Value, method_name, rows_in_order, tasks_in_order
@@ -94,6 +94,25 @@ def summary_table(runs, title, score=DEFAULT_SCORE):
     return Table(
         title, columns, rows, "Over the same tasks and seeds; single methods with their label-free checkpoint."
     )
+
+
+def rules_table(runs, title):
+    """`Table` of every score as the rule of choice over all methods and checkpoints, with and without the guard."""
+    rows, runs = [], complete(labelled(runs))
+    for score in score_names(runs) if runs else ():
+        for guard in (True, False):
+            found = deliveries(runs, score, guard)
+            harms = [one.accuracy - one.source_only for one in found if one.source_only is not None]
+            rows.append([
+                score.replace("_", " ") + (", guarded" if guard else ""),
+                Value(100 * mean_std(one.accuracy for one in found)[0]),
+                Value(100 * mean_std(one.oracle - one.accuracy for one in found)[0]),
+                Value(100 * min(harms), signed=True) if harms else "–",
+                str(sum(harm < -HARM for harm in harms)) if harms else "–",
+            ])  # fmt: skip
+    columns = ["Rule", "mean accuracy", "below the oracle", "worst against source only",
+               f"cells more than {100 * HARM:.0f} points below it"]  # fmt: skip
+    return Table(title, columns, rows, note_of("rules"), best=(1,))
 
 
 def complete(runs):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from isra_keras.benchmarking.shipping import complete, deliveries, describe_choices, summary_table
+from isra_keras.benchmarking.shipping import complete, deliveries, describe_choices, rules_table, summary_table
 from isra_keras.benchmarking.statistics import runs_of
 from isra_keras.errors import UserError
 from tests.benchmarking.lines import failed, line
@@ -36,6 +36,14 @@ def test_summary_compares_like_with_like():
     rows = {row[0]: row for row in summary_table(runs, "t", "mean_entropy").rows}
     assert rows["BA3US"][1].mean == 0.0 and rows["BA3US"][2].mean == pytest.approx(-60.0) and rows["BA3US"][3] == "1"
     assert rows["Shipped (mean_entropy)"][1].mean == 65.0 and rows["Shipped (mean_entropy)"][3] == "0"
+
+
+def test_rules_with_and_without_the_guard():
+    rows = {row[0]: row[1:] for row in rules_table(runs_of(collapsed_task()), "t").rows}
+    guarded, bare = rows["mean entropy, guarded"], rows["mean entropy"]
+    assert guarded[0].mean == 65.0 and guarded[1].mean == pytest.approx(0.0) and guarded[3] == "0"
+    assert bare[0].mean == 0.0 and bare[1].mean == pytest.approx(65.0) and bare[2].mean == pytest.approx(-60.0)
+    assert len(rows) == 2 * 3
 
 
 def test_text_of_the_choice():
