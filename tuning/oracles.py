@@ -6,7 +6,6 @@ What KerasTuner 1.4.8 does not do, and is done here:
   neither queue and never run, and a finished one is run twice;
 - nothing is written before the first trial ends: what came before is not found again;
 - the grid search keeps the list of what it has tried in memory alone, so that a resumed one ends at once;
-- the Gaussian process is asked about running trials before it was ever fitted, which fails with several workers;
 - `synchronized` keeps its lock for ever after an exception.
 """
 
@@ -15,7 +14,6 @@ import os
 import warnings
 from functools import cmp_to_key
 
-import numpy as np
 from keras_tuner import oracles
 
 from isra_keras.training.checkpoint import write_text
@@ -80,31 +78,13 @@ class RandomOracle(Durable, oracles.RandomSearchOracle):
 
 
 class BayesianOracle(Durable, oracles.BayesianOptimizationOracle):
-    """`keras_tuner.oracles.BayesianOptimizationOracle`, durable, and at ease with several workers."""
+    """`keras_tuner.oracles.BayesianOptimizationOracle`, durable and quiet."""
 
     def populate_space(self, trial_id):
         """As the others'; the fit's remarks about its own bounds are of no use to anybody."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return super().populate_space(trial_id)
-
-    def _vectorize_trials(self):
-        """As KerasTuner's; the process is fitted to the finished trials first if it never was."""
-        ongoing, self.ongoing_trials = self.ongoing_trials, {}
-        waiting = {key: trial for key, trial in self.trials.items() if trial.status != "COMPLETED"}
-        everything, self.trials = self.trials, {k: t for k, t in self.trials.items() if k not in waiting}
-        try:
-            x, y = super()._vectorize_trials()
-            if len(x):
-                self.gpr.fit(np.nan_to_num(x, posinf=0, neginf=0), np.nan_to_num(y, posinf=0, neginf=0))
-        finally:
-            self.ongoing_trials, self.trials = ongoing, everything
-        running = set(map(id, ongoing.values()))
-        self.trials = {k: t for k, t in everything.items() if t.status in ENDED or id(t) in running}
-        try:
-            return super()._vectorize_trials()
-        finally:
-            self.trials = everything
 
 
 class GridOracle(Durable, oracles.GridSearchOracle):

@@ -1,7 +1,6 @@
 """Chief and workers as processes on 127.0.0.1: the same trials as alone; a worker and a chief that are killed."""
 
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path

@@ -1,0 +1,156 @@
+"""Figures and Markdown of a sweep, from its jsonl alone."""
+
+import math
+import statistics
+from pathlib import Path
+
+from isra_keras.training.checkpoint import write_text
+
+ORACLE = "oracle:accuracy"
+GROUP = ("dataset", "task", "method", "variant", "iterations", "eval_interval", "select")
+AXES = ("class2vec_weight", "alignment_weight", "num_topics", "receptor_l1")
+SYMBOLS = {"class2vec_weight": "λ (class2vec weight)", "alignment_weight": "η (alignment weight)",
+           "num_topics": "number of topics", "receptor_l1": "receptor L1"}  # fmt: skip
+COMMAND = "python -m tuning.sweep --data {dataset} --task {task} --method {method} --variant {variant} --iterations {iterations} --eval-interval {eval_interval}"  # noqa: E501
+
+
+def groups(rows):
+    """{group: rows} of the same data, method and length."""
+    found = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in GROUP), []).append(row)
+    return found
+
+
+def centre(rows):
+    """{axis: value} of the recipe: in every axis, the value that most rows have."""
+    return {axis: statistics.mode(row[axis] for row in rows) for axis in AXES}
+
+
+def curve(rows, axis, at=None):
+    """{value: rows} along an axis through the recipe."""
+    middle = at or centre(rows)
+    line = [row for row in rows if all(row[name] == middle[name] for name in AXES if name != axis)]
+    return {value: [row for row in line if row[axis] == value] for value in sorted({row[axis] for row in line})}
+
+
+def values_of(rows, name):
+    """Finite values of a metric ("oracle:accuracy") or diagnostic ("receptor_r2")."""
+    found = [row["metrics"].get(name, row["diagnostics"].get(name)) for row in rows]
+    return [value for value in found if value is not None and math.isfinite(value)]
+
+
+def mean_text(values, scale=1.0, digits=2):
+    """ "61.20 ± 1.10 (3)": mean, sample standard deviation, number."""
+    if not values:
+        return "–"
+    values = [scale * value for value in values]
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{spread} ({len(values)})"
+
+
+def write(rows, out):
+    """sweep.md and its figures.
+
+    Args:
+        rows: lines of the jsonl.
+        out: folder.
+
+    Returns:
+        str: what was written.
+    """
+    lines = ["# Sensitivity to λ, η, the number of topics and the receptor L1", "",
+             "Made by `python -m tuning.sweep --report` from sweep.jsonl. Mean ± sample standard deviation (number of "
+             "seeds). Accuracy is that of the evaluation selected without target labels; the recipe's value is bold.",
+             ""]  # fmt: skip
+    made = []
+    for group, members in groups(rows).items():
+        name = "-".join(str(part) for part in group[:5])
+        named = dict(zip(GROUP, group))
+        lines += [f"## {named['dataset']}: {named['task']}, {named['method']}, {named['variant']}, "
+                  f"{named['iterations']} iterations", "", f"`{COMMAND.format(**named)}`", ""]  # fmt: skip
+        for axis in AXES:
+            lines += table(members, axis)
+        pictures = [draw_curves(members, out / f"{name}.png"), draw_grid(members, out / f"{name}-grid.png")]
+        pictures = [path for path in pictures if path]
+        lines += [*(f"![{path.stem}]({path.name})" for path in pictures), ""]
+        made += pictures
+    write_text(out / "sweep.md", "\n".join(lines))
+    return f"{out}/sweep.md, {len(made)} figures, {len(rows)} cells"
+
+
+def table(rows, axis):
+    """Lines of the Markdown table of one axis; receptors beside accuracy."""
+    points, middle = curve(rows, axis), centre(rows)[axis]
+    if len(points) < 2:
+        return []
+    lines = [f"| {SYMBOLS[axis]} | accuracy % | mean entropy | receptor R² | mean abs. W | attention sparsity |",
+             "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    for value, members in points.items():
+        label = f"**{value:g}**" if value == middle else f"{value:g}"
+        lines.append(f"| {label} | {mean_text(values_of(members, ORACLE), 100)} | "
+                     f"{mean_text(values_of(members, 'sel:mean_entropy'), 1, 3)} | "
+                     f"{mean_text(values_of(members, 'receptor_r2'))} | "
+                     f"{mean_text(values_of(members, 'receptor_mean_weight'), 1, 5)} | "
+                     f"{mean_text(values_of(members, 'attention_sparsity'))} |")  # fmt: skip
+    return [*lines, ""]
+
+
+def draw_curves(rows, path):
+    """Accuracy along each axis; for the receptor L1, R² beside it. None if there is no axis with two points."""
+    from isra_keras.analysis.style import ORANGE, figure, save
+
+    axes_there = [axis for axis in AXES if len(curve(rows, axis)) > 1]
+    if not axes_there:
+        return None
+    with figure(2.7 * len(axes_there), 2.7, 1, len(axes_there), squeeze=False, sharey=True) as (made, axes):
+        for axis, name in zip(axes[0], axes_there):
+            points = {value: values_of(part, ORACLE) for value, part in curve(rows, name).items()}
+            points = {value: [100 * item for item in part] for value, part in points.items() if part}
+            places = range(len(points))
+            means = [statistics.fmean(part) for part in points.values()]
+            spreads = [statistics.stdev(part) if len(part) > 1 else 0.0 for part in points.values()]
+            axis.errorbar(places, means, spreads, marker="o", capsize=3)
+            axis.set_xticks(list(places), [f"{value:g}" for value in points], rotation=45)
+            axis.set_xlabel(SYMBOLS[name])
+            if name == "receptor_l1":
+                second = axis.twinx()
+                learned = [values_of(part, "receptor_r2") for part in curve(rows, name).values()]
+                pairs = [(k, statistics.fmean(part)) for k, part in enumerate(learned) if part]
+                second.plot(*zip(*pairs), marker="s", color=ORANGE) if pairs else None
+                second.set_ylabel("receptor R²", color=ORANGE)
+                second.grid(False)
+        axes[0][0].set_ylabel("target accuracy %")
+        save(made, path)
+    return Path(path)
+
+
+def draw_grid(rows, path):
+    """Heat map of accuracy over lambda x eta; None if there is no grid."""
+    from isra_keras.analysis.style import SEQUENTIAL, figure, save
+
+    middle = centre(rows)
+    plane = [row for row in rows if all(row[name] == middle[name] for name in ("num_topics", "receptor_l1"))]
+    plane = [row for row in plane if row["class2vec_weight"] > 0 and row["alignment_weight"] > 0]
+    across = sorted({row["alignment_weight"] for row in plane})
+    down = sorted({row["class2vec_weight"] for row in plane})
+    cells = {}
+    for row in plane:
+        cells.setdefault((row["class2vec_weight"], row["alignment_weight"]), []).extend(values_of([row], ORACLE))
+    if len(across) < 2 or len(down) < 2 or not all(cells.get((one, other)) for one in down for other in across):
+        return None
+    heights = [[100 * statistics.fmean(cells[one, other]) for other in across] for one in down]
+    with figure(3.4, 2.8) as (made, axis):
+        image = axis.imshow(heights, cmap=SEQUENTIAL, origin="lower")
+        axis.grid(False)
+        for y, line in enumerate(heights):
+            for x, value in enumerate(line):
+                dark = value > (max(map(max, heights)) + min(map(min, heights))) / 2
+                axis.text(x, y, f"{value:.1f}", ha="center", va="center", color="white" if dark else "black")
+        axis.set_xticks(range(len(across)), [f"{value:g}" for value in across])
+        axis.set_yticks(range(len(down)), [f"{value:g}" for value in down])
+        axis.set_xlabel(SYMBOLS["alignment_weight"])
+        axis.set_ylabel(SYMBOLS["class2vec_weight"])
+        made.colorbar(image, label="target accuracy %")
+        save(made, path)
+    return Path(path)
