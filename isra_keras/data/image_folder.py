@@ -1,5 +1,7 @@
 """Trees of image files: which classes, which files, in an order that depends on names only."""
 
+import csv
+import io
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -95,6 +97,13 @@ def summary(bad_images, shown=5):
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(4)) if len(bad_images) > 1 else ""
     files = "file" if len(bad_images) == 1 else "files"
     return f"{len(bad_images)} {files} cannot be read{f' ({counts})' if counts else ''}: {named}{more}"
+
+
+def table(bad_images):
+    """CSV text of `BadImage`s: path, reason."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("path", "reason"), *sorted(set(bad_images))])
+    return text.getvalue()
 
 
 def describe(folder, shown=8):

@@ -1,6 +1,8 @@
 """`DomainPairs`: batches of source, target and middle samples as a pure function of (seed, step)."""
 
+import re
 import sys
+from contextlib import contextmanager
 
 import tensorflow as tf
 
@@ -164,3 +166,15 @@ def evaluation_dataset(domain, batch_size, image_size=None, crop_size=None, cach
 
     numbers = tf.data.Dataset.range(-(-count // batch_size)).map(lambda number: tf.cast(number, tf.int32))
     return numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+
+
+@contextmanager
+def plain_errors():
+    """Around the reading of a dataset: a `UserError` that tf.data wrapped into an error of its own comes out again."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        said = re.search(r"UserError: (Expected [^\n]*)", str(error))
+        if said is None:
+            raise
+        raise UserError(said[1]) from error

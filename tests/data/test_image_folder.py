@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from isra_keras.data.image_folder import class_folders, describe, image_files, scan, summary
+from isra_keras.data.domain import BadImage
+from isra_keras.data.image_folder import class_folders, describe, image_files, scan, summary, table
 from isra_keras.errors import UserError
 from tests.data.made import save
 
@@ -59,6 +60,11 @@ def test_summary_shows_some_and_counts_all(tmp_path):
         (tmp_path / f"{number}.png").write_bytes(b"")
     text = summary(scan(image_files(tmp_path)).bad)
     assert text.startswith("9 files cannot be read (9 empty file): ") and text.endswith("and 4 more")
+
+
+def test_table():
+    bad = (BadImage("b.png", "truncated, or so"), BadImage("a.png", "empty file"), BadImage("a.png", "empty file"))
+    assert table(bad) == 'path,reason\na.png,empty file\nb.png,"truncated, or so"\n'
 
 
 def test_describe(tmp_path):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from isra_keras.data.pairs import DomainPairs, evaluation_dataset
+from isra_keras.data.pairs import DomainPairs, evaluation_dataset, plain_errors
 from isra_keras.errors import UserError
-from tests.data.made import array_domain, feature_domain, file_domain, task_of
+from tests.data.made import array_domain, feature_domain, file_domain, grey, save, task_of
 
 
 def sizes(step):
@@ -258,5 +258,41 @@ def test_everything_gone_ends_with_a_sentence(tmp_path):
         os.remove(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(tf.errors.OpError, match="Expected readable images in domain files"):
-            list(evaluation_dataset(domain, 2, 8, cache=False))
+        with pytest.raises(UserError, match=r"^Expected readable images in domain files; [^\n]*still there\?$"):
+            with plain_errors():
+                list(evaluation_dataset(domain, 2, 8, cache=False))
+    with pytest.raises(tf.errors.OpError), plain_errors():  # anything else stays what it is
+        raise tf.errors.UnknownError(None, None, "other")
+
+
+def test_a_run_goes_on_and_names_what_went_bad(tmp_path, monkeypatch):
+    """Two files vanish while a run trains: it ends, and bad_images.csv has them with those of the scan."""
+    from isra_keras.data.tasks import folder_task
+    from isra_keras.training import callbacks, recipes, runner
+
+    for role in ("source", "target"):
+        for number in range(12):
+            save(tmp_path / role / "ab"[number % 2] / f"{number}.png", grey(20 * number, 32))
+    (tmp_path / "source" / "a" / "empty.png").write_bytes(b"")
+
+    class Vandal(callbacks.RunCallback):
+        def on_step(self, step, logs):
+            if step == 1:
+                os.remove(tmp_path / "target" / "a" / "0.png")
+                (tmp_path / "source" / "b" / "1.png").write_bytes(b"<html>")
+
+    folders = {"source_dir": str(tmp_path / "source"), "target_dir": str(tmp_path / "target")}
+    config = recipes.resolve(**folders, method="source_only", semantic=False, backbone="small_cnn", weights="none",
+                             iterations=30, eval_interval=30, batch_size=4, image_size=32, crop_size=28)  # fmt: skip
+    monkeypatch.setattr("isra_keras.data.image_store.fits", lambda nbytes: False)  # nothing is kept in memory
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        task = folder_task(tmp_path / "source", tmp_path / "target")
+        result = runner.run(config, tmp_path / "run", task=task, callbacks=[Vandal()], quiet=True)
+    assert result.samples == 12
+    assert (tmp_path / "run" / "bad_images.csv").read_text().splitlines() == [
+        "path,reason",
+        f"{tmp_path}/source/a/empty.png,empty file",
+        f'{tmp_path}/source/b/1.png,"a text page (HTML, XML or SVG), not an image"',
+        f"{tmp_path}/target/a/0.png,file not found",
+    ]
