@@ -9,13 +9,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from isra_keras.data.pairs import DomainPairs, evaluation_dataset
+from isra_keras.data.image_folder import summary, table
+from isra_keras.data.pairs import DomainPairs, evaluation_dataset, plain_errors
 from isra_keras.errors import UserError
 from isra_keras.selection import NEEDS_SOURCE, score_all
 from isra_keras.selection.oracle import oracle_accuracy
 from isra_keras.training.build import build_model, make_schedule, stage_lengths
 from isra_keras.training.callbacks import Callbacks
-from isra_keras.training.checkpoint import CheckpointFolder, gather, restore, without_optimizer
+from isra_keras.training.checkpoint import CheckpointFolder, gather, restore, without_optimizer, write_text
 from isra_keras.training.interrupt import Interrupted, StopRequest
 from isra_keras.training.prepare import check_folder, check_task, load_data, prepared_folder
 from isra_keras.training.progress import Progress
@@ -27,7 +28,7 @@ def run(config, out, resume=False, callbacks=(), task=None, quiet=False):
     """Trains, evaluates, selects and writes a run folder.
 
     The folder: config.json, metrics.jsonl, checkpoints/, tensorboard/, and at the end model.keras, model.json, report/
-    and result.json. Nothing is written before the data and the network are known to be fine.
+    and result.json; bad_images.csv if files could not be read. Nothing is written before the data and the network are known to be fine.
 
     Args:
         config: `TrainConfig`.
@@ -107,7 +108,7 @@ class Training:
         self.metrics, self.events, self.means = Metrics(out / "metrics.jsonl"), Events(out / "tensorboard"), Means()
         self.log_every = max(1, config.iterations // 200)
         self.stage, self.local, self.evaluated = 0, 0, False
-        self.history, self.best, self.selected_file = [], None, None
+        self.history, self.best, self.selected_file, self.pairs = [], None, None, None
         self.seconds, self.train_seconds, self.wait_seconds, self.evaluation_seconds, self.steps = 0.0, 0.0, 0.0, 0.0, 0
 
     @property
@@ -176,6 +177,7 @@ class Training:
             middle_size=middle_size, augment=config.augment, uses_source=self.stages[self.stage].uses_source,
             source_sampling=config.source_sampling,
         )  # fmt: skip
+        self.pairs = pairs
         return own_threads(pairs.dataset(self.local, stop), self.data_threads)
 
     def train_step(self, batch, network_training):
@@ -268,7 +270,8 @@ class Training:
                 self.progress.evaluating(done, len(domain))
                 yield batch
 
-        evaluation = self.model.predict_domain(watched())
+        with plain_errors():
+            evaluation = self.model.predict_domain(watched())
         return evaluation, np.concatenate(indices)
 
     def predict_source(self):
@@ -334,14 +337,24 @@ class Training:
             self.out, self.config, self.task, self.model, evaluation, indices, self.history, self.best["step"],
             self.best["class_weights"], timing,
         )  # fmt: skip
+        self.report_bad_images()
         self.callbacks.on_end(result)
         return result
+
+
+    def report_bad_images(self):
+        """Names the files that were left out, those that went bad during the run too, in bad_images.csv."""
+        bad = self.pairs.bad_images if self.pairs else (*self.task.source.bad_images, *self.task.target.bad_images)
+        if bad:
+            write_text(self.out / "bad_images.csv", table(bad))
+            self.progress.message(f"{summary(sorted(set(bad)))}; all in {self.out / 'bad_images.csv'}")
 
 
 def next_batch(batches, training):
     """The next batch; the time spent waiting for it is counted."""
     started = time.monotonic()
-    batch = next(batches)
+    with plain_errors():
+        batch = next(batches)
     training.wait_seconds += time.monotonic() - started
     return batch
 
