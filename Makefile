@@ -40,7 +40,7 @@ test: $(VENV)/.tests
 	$(BIN)/python -m pytest $(TEST_FLAGS)
 
 tune: $(VENV)/.tuning
-	$(BIN)/python -m tuning.search --out $(TUNE_OUT) --max-trials 12 --iterations 200 --eval-interval 100 \
+	$(BIN)/python -m tuning.search --out $(TUNE_OUT) --max-trials 12 --iterations 160 --eval-interval 80 \
 	  --compare-objectives $(TUNE_FLAGS)
 
 faults: $(VENV)/.tests
