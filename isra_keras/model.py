@@ -100,6 +100,14 @@ class AdaptationModel(keras.Model):
             self.optimizer.build(self.trainable_variables)
         self._compiled_steps = {}
 
+    def get_compile_config(self):
+        if getattr(self, "optimizer", None) is None:
+            return None
+        return {"optimizer": keras.saving.serialize_keras_object(self.optimizer), "jit_compile": self._jit}
+
+    def compile_from_config(self, config):
+        self.compile(keras.saving.deserialize_keras_object(config["optimizer"]), jit_compile=config["jit_compile"])
+
     def default_multipliers(self):
         """{part: (learning-rate, decay multiplier)} of the network's and the objectives' own parts."""
         multipliers = dict(NETWORK_MULTIPLIERS)
