@@ -178,7 +178,7 @@ def features(tmp_path):
     protocol, rows = protocols()["pacs_features"], []
     for domain in ("photo", "sketch"):
         for name, count in zip(protocol.classes, protocol.counts[domain]):
-            rows += [(domain, name, f"{domain}/{name}/{number:04d}.jpg") for number in range(count)]
+            rows += [(domain, name, f"{domain}/{number:04d}/{name}.jpg") for number in range(count)]
     order = np.random.default_rng(0).permutation(len(rows))
     domain, names, paths = (np.array(column) for column in zip(*(rows[i] for i in order)))
     columns = {"domain": domain, "cls": names, "path": paths}
