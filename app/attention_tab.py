@@ -8,6 +8,7 @@ from app.widgets import escaped, percent, readable, upload_box
 
 ALL = "all topics that drive the class"
 STRONGEST = 12
+BUTTONS = ["download", "fullscreen"]  # without gradio's button that shares a picture with the internet
 
 
 def build(service, files):
@@ -30,9 +31,12 @@ def build(service, files):
         with gr.Column(scale=3):
             words = gr.Markdown(handlers.introduction())
             with gr.Row():
-                topics = gr.Image(label="Topic", interactive=False, format="png", elem_id="attention-overlay")
-                gradcam = gr.Image(label="Grad-CAM of the class", interactive=False, format="png")
-            gallery = gr.Gallery(label="Source images that respond most to the topic", columns=8, height=160,
+                topics = gr.Image(
+                    label="Topic", buttons=BUTTONS, interactive=False, format="png", elem_id="attention-overlay"
+                )
+                gradcam = gr.Image(label="Grad-CAM of the class", buttons=BUTTONS, interactive=False, format="png")
+            gr.Markdown("Source images that respond most to the topic (choose one):")
+            gallery = gr.Gallery(label="Source images that respond most to the topic", show_label=False, buttons=[], columns=8, height=160,
                                  object_fit="contain", interactive=False, format="png")  # fmt: skip
             download = gr.DownloadButton("Download PNG", interactive=False)
     shown = [topics, gradcam, gallery, words, download]

@@ -32,8 +32,12 @@ def build(service, others):
             words = gr.Markdown(elem_id="compare-words")
             table = gr.Dataframe(headers=["", "class", "confidence", "entropy (nats)", "next best"], interactive=False)
             with gr.Row():
-                left = gr.Image(label="This run, Grad-CAM", interactive=False, format="png")
-                right = gr.Image(label="Other run, Grad-CAM", interactive=False, format="png")
+                left = gr.Image(
+                    label="This run, Grad-CAM", buttons=["download", "fullscreen"], interactive=False, format="png"
+                )
+                right = gr.Image(
+                    label="Other run, Grad-CAM", buttons=["download", "fullscreen"], interactive=False, format="png"
+                )
     go.click(handlers.compare, [image, other], [table, left, right, words], api_name="compare")
 
 

@@ -28,7 +28,7 @@ def build(service):
     button.click(lambda: description(service), None, output, api_name="model")
     found = pictures(service)
     if found:
-        gr.Gallery(found, label="Figures", columns=2, height="auto", object_fit="contain", interactive=False,
+        gr.Gallery(found, show_label=False, buttons=["fullscreen"], columns=2, height="auto", object_fit="contain", interactive=False,
                    format="png", elem_id="model-figures")  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def card(service):
         f"{len(info['class_names'])} source classes, {len(service.shared_classes())} judged to be in the target."
     )
     lines.append(
-        f"Chosen without target labels by `{escaped(info.get('selected_by'))}` at step {info.get('selected_step')}."
+        f"Chosen without target labels by {escaped(info.get('selected_by'))} at step {info.get('selected_step')}."
     )
     accuracy = (service.result().get("selected") or {}).get("accuracy")
     if accuracy is not None:

@@ -16,7 +16,7 @@ def upload_box(label="Image", **kwargs):
         **kwargs: for `gr.Image`.
     """
     box = gr.Image(label=label, type="filepath", image_mode=None, sources=["upload", "clipboard", "webcam"],
-                   height=300, **kwargs)  # fmt: skip
+                   height=300, buttons=["fullscreen"], **kwargs)  # fmt: skip
     box.preprocess = lambda payload: None if payload is None or not payload.path else str(payload.path)
     return box
 

@@ -7,11 +7,11 @@ x = b(z) (d) the bottleneck's features, g_j the receptor of topic j, y_k the log
     a_j = d g_j(b(z)) / d z                                 (p)     the same gradient, one layer further down
     M_j = ReLU(sum_c a_jc Z_c) / (h w)                      (h, w)  topic map
     G_k = ReLU(sum_c (d y_k / d z_c) Z_c) / (h w)           (h, w)  Grad-CAM of class k
-    D_jk = sum_i A_ji x_i (d y_k / d x_i) / sum_i A_ji              how much topic j drives logit k
+    D_jk = max(g_j(x), 0) sum_i A_ji x_i (d y_k / d x_i) / sum_i A_ji      how much topic j drives logit k
 
 Since z is the mean of Z, the gradient with respect to Z is d g_j / d Z_uvc = a_jc / (h w) at every position, so that
-the mean over positions that Grad-CAM takes changes nothing. D_jk is the logit that the linearised classifier gives to
-the topic's masked features, with the mask scaled to sum one.
+the mean over positions that Grad-CAM takes changes nothing. The sum in D_jk is the logit that the linearised classifier
+gives to the topic's masked features, with the mask scaled to sum one; it counts as far as the topic responds at all.
 
 All topics of all images take one forward pass and one backward pass: z is copied J times (a broadcast), and the sum
 of all responses has every gradient apart.
@@ -107,8 +107,9 @@ class AttentionMaps:
         pooled, features, logits = (outputs[name] for name in ("pooled", "features", "logits"))
         seen = pooled if self.inputs == "pooled" else features
         if self.num_topics:
-            responses, attention = self._receive(seen)
+            responses, attention = self.receive(seen)
             drives = _drives(attention, seen, self._class_gradients(seen, features is seen))
+            drives *= np.maximum(responses, 0.0)[:, :, None]
         else:
             responses = np.zeros((len(logits), 0), "float32")
             attention = np.zeros((len(logits), 0, seen.shape[1]), "float32")
@@ -140,7 +141,7 @@ class AttentionMaps:
             return None
         return weighted_maps(self._class_gradients(explained.pooled, False), explained.activation)
 
-    def _receive(self, features):
+    def receive(self, features):
         """(responses (n, J), attention (n, J, d)) of all topics."""
         from keras import ops
 
@@ -246,7 +247,7 @@ def _gradients(function, rows, count):
 
 
 def _drives(attention, features, class_gradients):
-    """D (n, J, C): each topic's mask, scaled to sum one, on features times class gradients."""
+    """The sum in D, (n, J, C): each topic's mask, scaled to sum one, on features times class gradients."""
     masks = attention / np.maximum(attention.sum(axis=-1, keepdims=True), 1e-20)
     return np.matmul(masks, np.swapaxes(class_gradients * features[:, None, :], 1, 2)).astype("float32")
 

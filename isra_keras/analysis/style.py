@@ -81,3 +81,15 @@ def write_text(path, text):
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def save_both(made, path):
+    """`save` as .png and, beside it, as .svg."""
+    path = Path(path)
+    save(made, path)
+    save(made, path.with_suffix(".svg"))
+
+
+def short(name, limit=24):
+    """A class name that fits beside an axis."""
+    return name if len(name) <= limit else name[: limit - 1] + "…"

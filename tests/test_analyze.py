@@ -1,0 +1,53 @@
+"""analyze: the whole report on a small run, with and without topics, labels and another run; errors."""
+
+import pytest
+
+from isra_keras import analyze, cli
+from tests.app.runs import make_app_run
+from tests.small_run import make_run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    return make_app_run(root / "isra"), make_app_run(root / "plain", semantic=False, seed=1)
+
+
+def test_whole_report(runs, capsys):
+    run, other = runs
+    assert cli.run(analyze.main, [str(run), "--against", str(other), "--max-samples", "150"]) == 0
+    out = run / "analysis"
+    assert f"report {out / 'report.html'}" in capsys.readouterr().out
+    figures = {path.name for path in out.iterdir()}
+    wanted = {"class_weights", "batch_attention", "tsne", "similarity", "improvement", "topic_classes", "topic_domains"}
+    assert {f"{name}.{kind}" for name in wanted for kind in ("png", "svg")} <= figures
+    assert {"uncertain.png", "confidently_wrong.png", "topic_images.png"} <= figures
+    text = (out / "report.html").read_text()
+    assert text.count("data:image/png;base64,") == 10 and "http" not in text
+    assert f"python -m isra_keras.analyze {run} --against {other} --max-samples 150" in text
+    assert "A-distance" in text and "Most confused pairs" in text and "of 5 topics respond" in text
+
+
+def test_parts_of_a_run_without_topics(runs, tmp_path):
+    out = tmp_path / "out"
+    command = [str(runs[1]), "--max-samples", "60", "--out", str(out), "--only", "topics", "--only", "classes"]
+    assert cli.run(analyze.main, command) == 0
+    assert [path.name for path in out.iterdir()] == ["report.html"]
+    assert "This run has no topics" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [(["--max-samples", "2"], "--max-samples of at least 8"), (["--against", "nowhere"], "Expected a run folder"),
+     (["--data-dir", "x", "--only", "weights"], "")],
+)  # fmt: skip
+def test_refusals(runs, capsys, extra, words):
+    code = cli.run(analyze.main, [str(runs[1]), *extra, *(["--max-samples", "20"] if not words else [])])
+    assert code == (2 if words else 0) and words in capsys.readouterr().err
+
+
+def test_other_classes_are_refused(runs, tmp_path, capsys):
+    wrong = make_run(tmp_path / "wrong")
+    (wrong / "config.json").write_text((runs[0] / "config.json").read_text())
+    assert cli.run(analyze.main, [str(wrong)]) == 2
+    assert "the data has others" in capsys.readouterr().err
