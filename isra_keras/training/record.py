@@ -90,6 +90,10 @@ class Means:
     def add(self, logs):
         self.logs.append(logs)
 
+    def values(self):
+        """[{name: float}] of the steps since the last `take`."""
+        return [{name: float(value) for name, value in logs.items()} for logs in self.logs]
+
     def take(self):
         """{name: float} and forgets; a name that only some steps have is averaged over those."""
         names = dict.fromkeys(name for logs in self.logs for name in logs)

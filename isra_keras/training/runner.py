@@ -217,7 +217,6 @@ class Training:
     def check_stop(self):
         """After SIGTERM or Ctrl-C: saves this very step, then leaves."""
         if self.stop.signal is not None:
-            self.log()
             self.save()
             raise Interrupted(self.stop.signal, self.step, self.out)
 
@@ -300,6 +299,7 @@ class Training:
             "history": self.history,
             "best": self.best,
             "selected": self.selected_file,
+            "means": self.means.values(),
         }
         self.checkpoints.save(self.step, gather(self.model.state_variables()), state)
 
@@ -315,7 +315,7 @@ class Training:
         restore(self.model.state_variables(), arrays)
         for name in ("stage", "local", "evaluated", "history", "best"):
             setattr(self, name, state[name])
-        self.selected_file = state["selected"]
+        self.selected_file, self.means.logs = state["selected"], state.get("means", [])
         self.metrics.truncate(self.step)
         self.progress.done = self.progress.first = self.step
         self.progress.message(f"resuming at step {self.step} of {self.config.iterations}")
