@@ -13,7 +13,8 @@ NOTES = {
     "between": "The same across the methods that ran on a target with one seed, each with the checkpoint that the score "
     "picks in it; the oracle is the best checkpoint of the best method.",
     "rules": "One model for each task and seed, picked by the score from all methods and checkpoints. Guarded: evaluations "
-    "that look collapsed are left out (isra_keras.selection.collapse, no labels), source only stays.",
+    "that look collapsed are left out (isra_keras.selection.collapse, no labels), source only stays. Over "
+    "the pairs of task and seed that all rows have.",
     "delivery": "The oracle is the best checkpoint of all runs on the target.",
 }
 

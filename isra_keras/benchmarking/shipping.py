@@ -91,9 +91,11 @@ def summary_table(runs, title, score=DEFAULT_SCORE):
         "worst against source only",
         f"cells more than {100 * HARM:.0f} points below it",
     ]
-    return Table(
-        title, columns, rows, "Over the same tasks and seeds; single methods with their label-free checkpoint."
+    note = (
+        f"Over the {len({run.place for run in runs})} pairs of task and seed that all rows have; single methods with "
+        "their label-free checkpoint."
     )
+    return Table(title, columns, rows, note)
 
 
 def rules_table(runs, title):
