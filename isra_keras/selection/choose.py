@@ -19,8 +19,8 @@ ENSEMBLE_SCORES = ("mean_entropy", "information_maximisation", "snd", "bnm", "de
 """Scores whose ranks `ENSEMBLE` averages: all but those that only look at the source."""
 
 DEFAULT_SCORE = "mean_entropy"
-"""Among sound candidates the lowest entropy came nearest to the oracle in the project's benchmark (RESULTS.md, "Rules of
-choice"); without the guard it ships collapsed models, since they are the most certain of all."""
+"""Without the guard it ships collapsed models, since they are the most certain of all. Which score is best among sound
+candidates is not settled: RESULTS.md, "Rules of choice", compares them."""
 
 
 @dataclass(frozen=True)
