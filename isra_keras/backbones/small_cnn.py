@@ -10,15 +10,16 @@ WIDTHS = (32, 64, 128)
 
 
 def create(image_shape, pretrained=False):
-    """(normalisation layer, three blocks of convolution, batch normalisation and ReLU).
+    """(normalisation layer, three blocks of convolution and ReLU).
 
     The first block strides, as its input holds no more than 8 x 8 samples; the others take the maximum of 2 x 2.
+    No batch normalisation: source, target and middle rows are forwarded apart, so that its moving statistics would be
+    a mixture that fits none of them.
     """
     inputs = outputs = keras.Input(image_shape)
     for index, width in enumerate(WIDTHS):
-        outputs = layers.Conv2D(width, 3, strides=1 if index else 2, padding="same", use_bias=False,
-                                kernel_initializer="he_normal", name=f"conv{index + 1}")(outputs)  # fmt: skip
-        outputs = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"bn{index + 1}")(outputs)
+        outputs = layers.Conv2D(width, 3, strides=1 if index else 2, padding="same", kernel_initializer="he_normal",
+                                name=f"conv{index + 1}")(outputs)  # fmt: skip
         outputs = layers.ReLU(name=f"relu{index + 1}")(outputs)
         if index:
             outputs = layers.MaxPooling2D(name=f"pool{index + 1}")(outputs)
