@@ -51,7 +51,7 @@ DATASETS = {
         "crop_size": None,
         "augment": False,
         "feature_dim": 128,
-        "learning_rate": 1e-3,
+        "learning_rate": 3e-3,
         "iterations": 2000,
         "eval_interval": 200,
         "variant": "paper",
