@@ -198,7 +198,8 @@ class AdaptationModel(keras.Model):
         gradients = tape.gradient(scaled, variables)
         learning_rate = ops.cast(self.optimizer.learning_rate, "float32")
         pairs = [(g, v) for g, v in zip(gradients, variables) if g is not None]
-        self.optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
+        with tf.control_dependencies(list(terms.values())):  # no term may see a weight that is already renewed
+            self.optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
         logs = dict(terms, loss=total, learning_rate=learning_rate)
         for objective in self.objectives:
             logs.update(objective.diagnostics(views, context))
