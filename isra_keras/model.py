@@ -196,13 +196,15 @@ class AdaptationModel(keras.Model):
             scaled = self.optimizer.scale_loss(total)
         variables = self.trainable_variables
         gradients = tape.gradient(scaled, variables)
-        learning_rate = ops.cast(self.optimizer.learning_rate, "float32")
         pairs = [(g, v) for g, v in zip(gradients, variables) if g is not None]
-        with tf.control_dependencies(list(terms.values())):  # no term may see a weight that is already renewed
-            self.optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
-        logs = dict(terms, loss=total, learning_rate=learning_rate)
+        logs = dict(terms, loss=total, learning_rate=ops.cast(self.optimizer.learning_rate, "float32"))
         for objective in self.objectives:
             logs.update(objective.diagnostics(views, context))
+        # The graph optimiser of TensorFlow 2.21 (its dependency pass) drops the edge from a read to the write that
+        # follows where another read of the same weight already feeds the write: IWAN's constant weights (its
+        # equation 3) were now and then those of the renewed discriminator. So every value is waited for by hand.
+        with tf.control_dependencies([*logs.values(), *(g for g, _ in pairs)]):
+            self.optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
         self.step.assign_add(1)
         return logs
 

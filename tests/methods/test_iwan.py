@@ -114,12 +114,10 @@ def test_schedules(golden):
         assert_close([factor * schedule(k) for k in golden["step"]], golden[f"out/{variant}_lr_new"], 1e-6)
 
 
-RACE = pytest.mark.xfail(strict=False, reason="open: now and then the weights of (3) are computed with D after its update")
-
-
-@RACE
+# Four times: without the control dependencies of `train_step` about one compiled step in five goes wrong.
+@pytest.mark.parametrize("repeat", range(4))
 @golden_cases("iwan_trajectory")
-def test_trajectory(golden):
+def test_trajectory(golden, repeat):
     hyper = hyper_of(golden)
     width = golden["init/discriminator_weight/dense1/kernel"].shape[1]
     method = IWAN(
@@ -188,7 +186,6 @@ def test_weight_dropout_can_be_switched_off():
     np.testing.assert_array_equal(*steady)
 
 
-@RACE
 @pytest.mark.parametrize("variant", ["tllib", "paper"])
 def test_objective(variant):
     run_objective_test(IWAN, variant=variant, discriminator_width=8)
