@@ -1,13 +1,19 @@
 """AdaptationModel: a network, a method and the semantic plug-in as one Keras model."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from isra_keras.losses import cross_entropy
 from isra_keras.objective import Context, Evaluation, Stage, View, Views
 from isra_keras.training.optimizer import PartwiseSGD
 from isra_keras.training.schedules import InverseDecay
+
+WARMUP = "warmup"
+"""Name of the stage that comes before the method's own."""
 
 NETWORK_PARTS = ("backbone", "bottleneck", "classifier")
 NETWORK_MULTIPLIERS = {"backbone": (1.0, 2.0), "bottleneck": (10.0, 2.0), "classifier": (10.0, 2.0)}
@@ -33,6 +39,9 @@ class AdaptationModel(keras.Model):
         eval_interval: steps between evaluations, which renew the class weights.
         seed: of dropout and other draws inside the step.
         sizes: {"source": N_s, "target": N_t}, for methods that keep something for each sample.
+        warmup: share of the steps, in [0, 1), that train on source labels alone before the method's first stage; the
+            evaluation at its end gives the first class weights. Not in any paper: they start from ImageNet's weights.
+        weight_smoothing: in [0, 1), share of the old class weights that stays when an evaluation renews them.
 
     Example:
         >>> model = AdaptationModel(network, BA3US(), SemanticAlignment(num_topics=16), max_iterations=2000)
@@ -41,19 +50,22 @@ class AdaptationModel(keras.Model):
     """
 
     def __init__(self, network, method, semantic=None, max_iterations=1000, eval_interval=500, seed=0,
-                 sizes=None, **kwargs):  # fmt: skip
+                 sizes=None, warmup=0.0, weight_smoothing=0.0, **kwargs):  # fmt: skip
         kwargs.setdefault("name", "adaptation")
         super().__init__(**kwargs)
         self.network, self.method, self.semantic = network, method, semantic
         self.max_iterations, self.eval_interval = int(max_iterations), int(eval_interval)
         self.seed, self.sizes = int(seed), dict(sizes or {})
+        self.warmup, self.weight_smoothing = float(warmup), float(weight_smoothing)
+        if not (0.0 <= self.warmup < 1.0 and 0.0 <= self.weight_smoothing < 1.0):
+            raise ValueError(f"Expected warmup and weight_smoothing in [0, 1); received {warmup} and {weight_smoothing}.")
         self.objectives = [method] if semantic is None else [method, semantic]
         outputs = dict(zip(network.output_names, network.outputs)) if not isinstance(network.output, dict) \
             else network.output  # fmt: skip
         self.feature_dim = int(outputs["features"].shape[-1])
         self.pooled_dim = int(outputs["pooled"].shape[-1])
         self.num_classes = int(outputs["logits"].shape[-1])
-        self.stage = method.stages()[0]
+        self.stage = self.stages()[0]
         self._build_state()
         self._compiled_steps = {}
         self._predictor = None
@@ -129,18 +141,27 @@ class AdaptationModel(keras.Model):
         """{"pooled" (n, p), "features" (n, d), "logits" (n, C)} of images (n, height, width, 3) in 0..255."""
         return self.network(images, training=training)
 
+    def stages(self):
+        """The method's stages, after one of source labels alone if there is a warm-up; their shares sum to one."""
+        stages = self.method.stages()
+        if not self.warmup:
+            return stages
+        rest = tuple(replace(stage, share=stage.share * (1.0 - self.warmup)) for stage in stages)
+        return (Stage(WARMUP, self.warmup), *rest)
+
     def begin_stage(self, stage: Stage, learning_rate=None):
         """Freezes the stage's parts, restarts the optimiser's state and tells the objectives.
 
         Args:
-            stage: one of `method.stages()`.
+            stage: one of `stages()`.
             learning_rate: float or schedule of the fresh optimiser; None keeps the compiled one's.
         """
         self.stage = stage
         for name in NETWORK_PARTS:
             self.network.get_layer(name).trainable = name not in stage.frozen
-        for objective in self.objectives:
-            objective.on_stage_begin(stage, self.network)
+        if stage.name != WARMUP:
+            for objective in self.objectives:
+                objective.on_stage_begin(stage, self.network)
         config = keras.saving.serialize_keras_object(self.optimizer)
         fresh = keras.saving.deserialize_keras_object(config)
         if learning_rate is not None:
@@ -179,7 +200,9 @@ class AdaptationModel(keras.Model):
         return Views(**views)
 
     def loss_terms(self, views, context):
-        """{name: weighted float32 scalar} of the method and the plug-in."""
+        """{name: weighted float32 scalar} of the method and the plug-in; of source labels alone in the warm-up."""
+        if context.stage == WARMUP:
+            return {"classification": ops.mean(cross_entropy(views.source.logits, views.source.labels))}
         terms = dict(self.method.loss_terms(views, context))
         if self.semantic is not None and context.stage == "adapt":
             terms.update(self.semantic.loss_terms(self.method.semantic_views(views, context), context))
@@ -198,8 +221,9 @@ class AdaptationModel(keras.Model):
         gradients = tape.gradient(scaled, variables)
         pairs = [(g, v) for g, v in zip(gradients, variables) if g is not None]
         logs = dict(terms, loss=total, learning_rate=ops.cast(self.optimizer.learning_rate, "float32"))
-        for objective in self.objectives:
-            logs.update(objective.diagnostics(views, context))
+        if context.stage != WARMUP:
+            for objective in self.objectives:
+                logs.update(objective.diagnostics(views, context))
         # The graph optimiser of TensorFlow 2.21 (its dependency pass) drops the edge from a read to the write that
         # follows where another read of the same weight already feeds the write: IWAN's constant weights (its
         # equation 3) were now and then those of the renewed discriminator. So every value is waited for by hand.
@@ -299,9 +323,13 @@ class AdaptationModel(keras.Model):
         evaluation.context = self.context(training=False)
         weights = self.method.class_weights(evaluation)
         if weights is not None:
-            self.class_weights.assign(np.asarray(weights, "float32"))
+            weights = np.asarray(weights, "float32")
+            if self.weight_smoothing and int(self.has_class_weights):
+                weights = self.weight_smoothing * self.class_weights.numpy() + (1.0 - self.weight_smoothing) * weights
+            self.class_weights.assign(weights)
             self.has_class_weights.assign(1)
-        self.method.on_evaluation(evaluation)
+        if self.stage.name != WARMUP:
+            self.method.on_evaluation(evaluation)
         return weights
 
     # ---------------------------------------------------------------- saving
@@ -327,6 +355,8 @@ class AdaptationModel(keras.Model):
             "eval_interval": self.eval_interval,
             "seed": self.seed,
             "sizes": self.sizes,
+            "warmup": self.warmup,
+            "weight_smoothing": self.weight_smoothing,
             "name": self.name,
         }
 

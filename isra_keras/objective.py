@@ -130,12 +130,14 @@ class Objective(keras.layers.Layer):
         joint_forward: source and target go through the network as one batch (joint BN statistics).
         needs_source_evaluation: `on_evaluation` also receives the source set.
         multipliers: {part name: (learning-rate multiplier, weight-decay multiplier)} for its own parts.
+        starts_on_source: its first stage trains on source labels anyway; recipes give it no warm-up.
     """
 
     network_options: dict = {}
     joint_forward = False
     needs_source_evaluation = False
     multipliers: dict = {}
+    starts_on_source = False
 
     def __init__(self, **kwargs):
         kwargs["dtype"] = "float32"  # losses are float32 under every precision policy

@@ -70,6 +70,8 @@ def _network_options(add):
 
 def _training_options(add):
     add.add_argument("--iterations", type=int, metavar="N")
+    add.add_argument("--warmup", type=float, metavar="SHARE", help="of the iterations, on source labels alone, first")
+    add.add_argument("--weight-smoothing", type=float, metavar="SHARE", help="of the class weights, kept when renewed")
     add.add_argument("--eval-interval", type=int, metavar="N", help="iterations between evaluations")
     add.add_argument("--batch-size", type=int, metavar="N")
     add.add_argument("--learning-rate", type=float, metavar="LR")

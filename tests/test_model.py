@@ -196,3 +196,50 @@ def test_saves_and_loads_in_a_fresh_process(tmp_path):
     np.save(tmp_path / "x.npy", x)
     subprocess.run([sys.executable, "-c", LOAD, str(tmp_path)], check=True, timeout=120)
     np.testing.assert_array_equal(np.load(tmp_path / "loaded.npy"), model.predict(x, verbose=0)["logits"])
+
+
+def test_warm_up_trains_on_source_labels_alone():
+    class Watched(BA3US):
+        begun, evaluated = (), 0
+
+        def on_stage_begin(self, stage, network):
+            self.begun += (stage.name,)
+
+        def on_evaluation(self, evaluation):
+            self.evaluated += 1
+
+    model = AdaptationModel(make_network(), Watched(discriminator_width=8), SemanticAlignment(4, receptor_width=5),
+                            max_iterations=20, eval_interval=5, warmup=0.25)  # fmt: skip
+    model.compile()
+    warm, adapt = model.stages()
+    assert (warm.name, warm.share, adapt.name, adapt.share) == ("warmup", 0.25, "adapt", 0.75)
+    model.begin_stage(warm)
+    kept = [v.numpy() for part in (model.method, model.semantic) for v in part.weights]
+    assert set(model.train_on(make_batch(0))) == {"classification", "loss", "learning_rate"}
+    for before, after in zip(kept, [v for part in (model.method, model.semantic) for v in part.weights]):
+        np.testing.assert_array_equal(before, after.numpy())
+    assert not int(model.has_class_weights)
+    weights = model.update(model.predict_domain([make_batch(1)["target"]]))
+    assert int(model.has_class_weights) and weights.shape == (CLASSES,)
+    assert model.method.begun == () and model.method.evaluated == 0
+    model.begin_stage(adapt)
+    assert {"adversarial", "alignment"} <= set(model.train_on(make_batch(1)))
+    assert model.method.begun == ("adapt",) and model.context().max_iterations == 15
+
+
+def test_smoothed_class_weights_keep_their_share():
+    model = make_model(semantic=False)
+    model.weight_smoothing = 0.75
+    target = [make_batch(0)["target"]]
+    first = model.update(model.predict_domain(target))  # nothing to smooth with yet
+    np.testing.assert_array_equal(first, model.method.class_weights(model.predict_domain(target)))
+    model.network.get_layer("classifier").kernel.assign_add(np.eye(8, CLASSES) * 3.0)
+    fresh = model.method.class_weights(model.predict_domain(target))
+    np.testing.assert_allclose(model.update(model.predict_domain(target)), 0.75 * first + 0.25 * fresh, rtol=1e-6)
+    assert not np.allclose(first, fresh)
+
+
+@pytest.mark.parametrize("name", ["warmup", "weight_smoothing"])
+def test_shares_are_checked(name):
+    with pytest.raises(ValueError, match="in \\[0, 1\\)"):
+        AdaptationModel(make_network(), BA3US(discriminator_width=8), **{name: 1.0})

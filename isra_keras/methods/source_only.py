@@ -15,5 +15,7 @@ class SourceOnly(Objective):
     BA3US (recipe 1 of the specification); the "ResNet-50" row of the paper's tables.
     """
 
+    starts_on_source = True
+
     def loss_terms(self, views, context):
         return {"classification": ops.mean(cross_entropy(views.source.logits, views.source.labels))}

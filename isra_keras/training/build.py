@@ -36,8 +36,9 @@ def build_model(config, task):
         network, method, build_semantic(config), max_iterations=config.iterations,
         eval_interval=config.eval_interval, seed=config.seed,
         sizes={"source": len(task.source), "target": len(task.target)},
+        warmup=config.warmup, weight_smoothing=config.weight_smoothing,
     )  # fmt: skip
-    steps = stage_lengths(config.iterations, method.stages())[0]
+    steps = stage_lengths(config.iterations, model.stages())[0]
     model.compile(make_optimizer(config, steps), jit_compile=config.jit_compile)
     return model
 

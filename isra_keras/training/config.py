@@ -39,6 +39,8 @@ class TrainConfig:
         network_options: further arguments of `build_network`, over those that the method asks for.
         precision: Keras dtype policy.
         iterations: training steps in all, over all stages.
+        warmup: share of them that trains on source labels alone, before the method's own stages.
+        weight_smoothing: share of the class weights that an evaluation leaves as they were.
         eval_interval: steps between evaluations.
         batch_size: rows of source and of target in a step.
         optimizer: "sgd" (`PartwiseSGD`) or "adam".
@@ -87,6 +89,8 @@ class TrainConfig:
     network_options: dict = field(default_factory=dict)
     precision: str = "float32"
     iterations: int = 5000
+    warmup: float = 0.0
+    weight_smoothing: float = 0.0
     eval_interval: int = 500
     batch_size: int = 36
     optimizer: str = "sgd"
@@ -236,6 +240,10 @@ def _check_numbers(config):
     for name, value in {"momentum": config.momentum, **config.part_momentum}.items():
         if not (_is_number(value) and 0 <= value < 1):
             raise UserError(f"Expected momentum of at least 0 and below 1; received {value!r} ({name}).")
+    for name in ("warmup", "weight_smoothing"):
+        if not 0 <= getattr(config, name) < 1:
+            option = name.replace("_", "-")
+            raise UserError(f"Expected --{option} of at least 0 and below 1; received {getattr(config, name)}.")
     for name in ("image_size", "crop_size"):
         value = getattr(config, name)
         if value is not None and value < 8:

@@ -147,6 +147,8 @@ def recipe(dataset, method, semantic=True, variant=None, task=None, source="code
         values |= data.get("semantic_dataset", {}) | data.get("semantic_tasks", {}).get(task, {})
     own = getattr(cls, "recipes", {})
     values, options, network = _with_method(values, own, dataset, task)
+    if cls.starts_on_source:
+        values.pop("warmup", None)
     values["method_options"] = data.get(f"{method}_options", {}) | options
     values["network_options"] = network
     if source == "paper" and values["optimizer"] == "sgd" and not own:

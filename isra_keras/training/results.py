@@ -236,7 +236,7 @@ def write_results(out, config, task, model, evaluation, indices, history, select
         entry.pop("oracle_accuracy", None)  # the report draws it as "accuracy (oracle: target labels)"
     write_report(out, evaluation, labels, list(task.class_names), weights, curves, title)
     judged = np.asarray(weights if weights is not None else prediction_weights(softmax(evaluation.logits)))
-    selected, last, oracle = choices(history, selected_step, model.method.stages()[-1].name)
+    selected, last, oracle = choices(history, selected_step, model.stages()[-1].name)
     result = RunResult(
         out=str(out), selected=selected, last=last, oracle=oracle, select=config.select,
         shared_classes=[name for name, shared in zip(task.class_names, judged_shared(judged)) if shared],

@@ -12,6 +12,7 @@ import tensorflow as tf
 from isra_keras.data.image_folder import summary, table
 from isra_keras.data.pairs import DomainPairs, evaluation_dataset, plain_errors
 from isra_keras.errors import UserError
+from isra_keras.model import WARMUP
 from isra_keras.selection import NEEDS_SOURCE, score_all
 from isra_keras.selection.oracle import oracle_accuracy
 from isra_keras.training.build import build_model, make_schedule, stage_lengths
@@ -102,7 +103,7 @@ class Training:
 
     def __init__(self, config, task, model, out, callbacks):
         self.config, self.task, self.model, self.out, self.callbacks = config, task, model, out, callbacks
-        self.stages = model.method.stages()
+        self.stages = model.stages()
         self.lengths = stage_lengths(config.iterations, self.stages)
         self.checkpoints = CheckpointFolder(out / "checkpoints", config.keep_checkpoints)
         self.metrics, self.events, self.means = Metrics(out / "metrics.jsonl"), Events(out / "tensorboard"), Means()
@@ -170,6 +171,8 @@ class Training:
         config, method = self.config, self.model.method
 
         def middle_size(step):
+            if self.stages[self.stage].name == WARMUP:
+                return 0
             return method.middle_size(step, config.batch_size, self.lengths[self.stage], config.eval_interval)
 
         pairs = DomainPairs(
