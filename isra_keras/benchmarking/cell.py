@@ -162,14 +162,8 @@ class CellTraining(Training):
         evaluation: Evaluation = self.model.predict_domain(batches)
         return evaluation, np.arange(len(domain))
 
-    def scores(self, evaluation, source=()):
-        self.evaluation = evaluation
-        return super().scores(evaluation, source)
-
-    def evaluate(self):
-        super().evaluate()
-        entry = self.history[-1]
-        entry["signals"] = self.watch.check(entry["step"], self.evaluation.logits, entry["class_weights"])
+    def check_collapse(self, logits, weights):
+        return self.watch.check(self.step, logits, weights)
 
     def restore(self):
         return False if self.light else super().restore()

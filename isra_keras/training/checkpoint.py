@@ -101,6 +101,18 @@ class CheckpointFolder:
         """Copies the selected weights to a file of their own; its name is for `state["selected"]`."""
         return self._write(f"selected_{step:08d}", step, arrays, {}).with_suffix(".npz").name
 
+    def save_reference(self, step, array):
+        """Keeps what later evaluations of the run are compared with, `CollapseWatch.reference`."""
+        self._write("reference", step, {"reference": array}, {})
+
+    def load_reference(self, step):
+        """The array of `save_reference`, or None if it is missing, broken or from after `step`."""
+        try:
+            taken, arrays, _ = self._read(self.folder / "reference.json")
+            return arrays["reference"] if taken <= step else None
+        except BROKEN:
+            return None
+
     def load_newest(self, warn=None):
         """(step, {name: array}, state) of the newest checkpoint that is whole; None if there is none at all.
 

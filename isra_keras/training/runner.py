@@ -13,7 +13,7 @@ from isra_keras.data.image_folder import summary, table
 from isra_keras.data.pairs import DomainPairs, evaluation_dataset, plain_errors
 from isra_keras.errors import UserError
 from isra_keras.model import WARMUP
-from isra_keras.selection import NEEDS_SOURCE, score_all
+from isra_keras.selection import NEEDS_SOURCE, CollapseWatch, score_all
 from isra_keras.selection.oracle import oracle_accuracy
 from isra_keras.training.build import build_model, make_schedule, stage_lengths
 from isra_keras.training.callbacks import Callbacks
@@ -109,6 +109,7 @@ class Training:
         self.metrics, self.events, self.means = Metrics(out / "metrics.jsonl"), Events(out / "tensorboard"), Means()
         self.log_every = max(1, config.iterations // 200)
         self.stage, self.local, self.evaluated = 0, 0, False
+        self.watch = CollapseWatch()
         self.history, self.best, self.selected_file, self.pairs = [], None, None, None
         self.seconds, self.train_seconds, self.wait_seconds, self.evaluation_seconds, self.steps = 0.0, 0.0, 0.0, 0.0, 0
 
@@ -241,6 +242,7 @@ class Training:
             "scores": self.scores(evaluation, extra),
             "oracle_accuracy": _known(oracle_accuracy(evaluation.logits, np.asarray(self.task.target.labels)[indices])),
             "class_weights": None if weights is None else [float(value) for value in weights],
+            "signals": self.check_collapse(evaluation.logits, weights),
         }
         self.evaluated = True
         self.history.append(entry)
@@ -253,6 +255,7 @@ class Training:
         self.metrics.write({**entry, "seconds": round(seconds, 3)})
         oracle = {} if entry["oracle_accuracy"] is None else {"oracle_accuracy": entry["oracle_accuracy"]}
         self.events.write(self.step, entry["scores"] | oracle, "target")
+        self.events.write(self.step, entry["signals"], "collapse")
         self.events.flush()
         self.save()
         self.evaluation_seconds += time.monotonic() - started
@@ -281,6 +284,22 @@ class Training:
         evaluation, indices = self.predict(self.task.source)
         evaluation.labels = np.asarray(self.task.source.labels)[indices]
         return evaluation
+
+    def check_collapse(self, logits, weights):
+        """{name: signal} of this evaluation against the last one before adaptation began; warns once.
+
+        That is the last of the stage before the final one, a warm-up's or the method's own; of a run in one stage it is
+        the first evaluation of all, and only what happens after it is noticed. Source only does not adapt.
+        """
+        adapts = len(self.stages) > 1 or not self.model.method.starts_on_source
+        self.watch.warn = self.progress.message if adapts else None
+        if not self.in_final_stage:
+            self.watch.reference = None
+        fresh = self.watch.reference is None
+        signals = self.watch.check(self.step, logits, weights)
+        if fresh:
+            self.checkpoints.save_reference(self.step, self.watch.reference)
+        return signals
 
     def needs_source(self):
         return self.model.method.needs_source_evaluation or self.config.select in NEEDS_SOURCE
@@ -319,6 +338,7 @@ class Training:
         for name in ("stage", "local", "evaluated", "history", "best"):
             setattr(self, name, state[name])
         self.selected_file, self.means.logs = state["selected"], state.get("means", [])
+        self.watch.reference = self.checkpoints.load_reference(self.step)
         self.metrics.truncate(self.step)
         self.progress.done = self.progress.first = self.step
         self.progress.message(f"resuming at step {self.step} of {self.config.iterations}")
