@@ -1,6 +1,6 @@
 """Printed characters (36 classes) to handwritten digits (10): source only, BA3US, and ISRA on top in both variants.
 
-    python benchmarks/glyphs.py                 the whole table: 4 rows x 5 seeds, finished cells are passed over
+    python benchmarks/glyphs.py --jobs 2        the whole table: 4 rows x 5 seeds, finished cells are passed over
     python benchmarks/glyphs.py --table         only the table, from benchmarks/results/glyphs.jsonl
 
 Every cell is `isra_keras.train` with the recipe of the dataset; the model is selected by the lowest mean entropy of
@@ -12,6 +12,8 @@ import json
 import os
 import statistics
 import tempfile
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -29,31 +31,45 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--iterations", type=int, default=2000)
+    parser.add_argument("--jobs", type=int, default=1, help="cells at once, each on its share of the cores")
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     done = read(args.results)
     if not args.table:
-        for seed in range(args.seeds):
-            for name, given in ROWS.items():
-                if not any(line["row"] == name and line["seed"] == seed for line in done):
-                    done.append(cell(name, given | {"seed": seed, "iterations": args.iterations}))
-                    with open(args.results, "a", encoding="utf-8") as file:
-                        file.write(json.dumps(done[-1]) + "\n")
+        done += run_cells(args, [
+            (name, given | {"seed": seed, "iterations": args.iterations})
+            for seed in range(args.seeds)
+            for name, given in ROWS.items()
+            if not any(line["row"] == name and line["seed"] == seed for line in done)
+        ])  # fmt: skip
     text = table(done)
     print(text)
     if not args.table:
         args.results.with_suffix(".md").write_text(text, encoding="utf-8")
 
 
-def cell(name, given):
-    """Trains one cell; returns its line."""
-    import keras
+def run_cells(args, cells):
+    """Their lines; each is written as soon as it is there."""
+    threads = max((os.cpu_count() or 1) // args.jobs, 1)
+    lines = []
+    with ProcessPoolExecutor(args.jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
+        for future in as_completed([pool.submit(cell, name, given, threads) for name, given in cells]):
+            lines.append(future.result())
+            with open(args.results, "a", encoding="utf-8") as file:
+                file.write(json.dumps(lines[-1]) + "\n")
+    return lines
+
+
+def cell(name, given, threads=0):
+    """Trains one cell on so many threads (0: as many as cores); returns its line."""
+    import tensorflow as tf
 
     from isra_keras.training.recipes import resolve
     from isra_keras.training.runner import run
 
-    keras.backend.clear_session()
+    if threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         result = run(resolve(dataset="glyphs", **given), Path(folder) / "run")
         lines = (Path(folder) / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

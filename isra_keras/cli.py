@@ -27,14 +27,14 @@ def run(main, argv=None):
         argv: list of str, or None for `sys.argv[1:]`.
 
     Returns:
-        int: what `main` returned, 2 after a `UserError` or a full disk, 130 after Ctrl-C.
+        int: what `main` returned, 2 after a `UserError` (3 if a loss is not finite) or a full disk, 130 after Ctrl-C.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         return int(main(argv) or 0)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -1,4 +1,4 @@
-"""The one exception that the command line turns into a sentence and exit code 2."""
+"""The exceptions that the command line turns into a sentence and an exit code."""
 
 
 class UserError(Exception):
@@ -7,3 +7,11 @@ class UserError(Exception):
     The command line prints `error: <message>` on standard error and exits with code 2, without a
     traceback. Raise it before anything is written, or after removing what was half-written.
     """
+
+    exit_code = 2
+
+
+class NotFinite(UserError):
+    """A loss became NaN or infinite; the command line exits with code 3."""
+
+    exit_code = 3

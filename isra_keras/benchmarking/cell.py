@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from isra_keras.benchmarking.store import LINE_FORMAT
+from isra_keras.errors import NotFinite
 from isra_keras.objective import Evaluation
 from isra_keras.selection.collapse import CollapseWatch
 from isra_keras.selection.probe import source_probe
@@ -26,6 +27,7 @@ from isra_keras.training.build import build_model
 from isra_keras.training.callbacks import Callbacks
 from isra_keras.training.interrupt import Interrupted
 from isra_keras.training.prepare import check_task, load_data, prepared_folder
+from isra_keras.training.record import not_finite_terms
 from isra_keras.training.recipes import resolve
 from isra_keras.training.results import choices
 from isra_keras.training.runner import Training, _policy
@@ -162,6 +164,12 @@ class CellTraining(Training):
         evaluation: Evaluation = self.model.predict_domain(batches)
         return evaluation, np.arange(len(domain))
 
+    def log(self):
+        terms = not_finite_terms(self.means.logs) if self.light and self.means.logs else []
+        super().log()
+        if terms:
+            raise NotFinite(f"NaN or infinity in {', '.join(terms)} by step {self.step}")
+
     def check_collapse(self, logits, weights):
         return self.watch.check(self.step, logits, weights)
 
@@ -249,6 +257,9 @@ class _LastLogs:
 
     def add(self, logs):
         self.logs = logs
+
+    def first_not_finite(self):
+        return None  # the cell asks `take` itself
 
     def take(self):
         logs, self.logs = self.logs, None

@@ -51,8 +51,9 @@ DATASETS = {
         "crop_size": None,
         "augment": False,
         "feature_dim": 128,
-        "learning_rate": 3e-3,
         "iterations": 2000,
+        # From scratch, the first class weights would come from an untrained classifier and pick classes at random.
+        "warmup": 0.25,
         "eval_interval": 200,
         "variant": "paper",
         "semantic_options": {"num_topics": 32, "receptor_width": 64},

@@ -90,6 +90,10 @@ class Means:
     def add(self, logs):
         self.logs.append(logs)
 
+    def first_not_finite(self):
+        """(position, [names of its terms]) of the first step since the last `take` whose loss is not finite, or None."""
+        return next(((number, terms) for number, logs in enumerate(self.logs) if (terms := not_finite_terms(logs))), None)
+
     def values(self):
         """[{name: float}] of the steps since the last `take`."""
         return [{name: float(value) for name, value in logs.items()} for logs in self.logs]
@@ -100,6 +104,13 @@ class Means:
         columns = {name: [float(logs[name]) for logs in self.logs if name in logs] for name in names}
         self.logs = []
         return {name: sum(values) / len(values) for name, values in columns.items()}
+
+
+def not_finite_terms(logs):
+    """Names of what makes a step's loss NaN or infinite; empty if it is finite."""
+    if math.isfinite(float(logs["loss"])):
+        return []
+    return [name for name, value in logs.items() if name != "loss" and not math.isfinite(float(value))] or ["loss"]
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`run`: a configuration becomes a run folder. Interrupted at any moment, it goes on exactly where it was."""
 
+import json
 import os
 import time
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from isra_keras.data.image_folder import summary, table
 from isra_keras.data.pairs import DomainPairs, evaluation_dataset, plain_errors
-from isra_keras.errors import UserError
+from isra_keras.errors import NotFinite
 from isra_keras.model import WARMUP
 from isra_keras.selection import NEEDS_SOURCE, CollapseWatch, score_all
 from isra_keras.selection.oracle import oracle_accuracy
@@ -109,7 +110,7 @@ class Training:
         self.metrics, self.events, self.means = Metrics(out / "metrics.jsonl"), Events(out / "tensorboard"), Means()
         self.log_every = max(1, config.iterations // 200)
         self.stage, self.local, self.evaluated = 0, 0, False
-        self.watch = CollapseWatch()
+        self.watch, self.recent = CollapseWatch(), []
         self.history, self.best, self.selected_file, self.pairs = [], None, None, None
         self.seconds, self.train_seconds, self.wait_seconds, self.evaluation_seconds, self.steps = 0.0, 0.0, 0.0, 0.0, 0
 
@@ -189,6 +190,7 @@ class Training:
         started = time.monotonic()
         logs = self.model.train_on(batch, network_training)
         self.means.add(logs)
+        self.recent.append({name: part["indices"] for name, part in batch.items()})
         self.local, self.evaluated = self.local + 1, False
         self.steps += 1
         if self.step % self.log_every == 0 or self.local == self.lengths[self.stage]:
@@ -202,21 +204,38 @@ class Training:
         """Writes the means since the last line.
 
         Raises:
-            UserError: if a loss is no longer finite.
+            NotFinite: if a loss no longer is.
         """
+        bad = self.means.first_not_finite()
         means = self.means.take()
+        batches, self.recent = self.recent, []
         if not means:
             return
         self.progress.step(self.step, means)
         self.metrics.write({"kind": "train", "step": self.step, "stage": self.stages[self.stage].name, **means})
         self.events.write(self.step, means, "train")
-        wrong = [name for name, value in means.items() if not np.isfinite(value)]
-        if "loss" in wrong:
-            names = ", ".join(name for name in wrong if name != "loss") or "loss"
-            raise UserError(
-                f"Expected finite losses; received NaN or infinity in {names} by step {self.step}. Lower "
-                "--learning-rate, --class2vec-weight or --alignment-weight, or take --precision float32."
-            )
+        if bad is not None:
+            number, terms = bad
+            self.stop_on(self.step - len(batches) + number + 1, terms, batches[number])
+
+    def stop_on(self, step, terms, indices):
+        """Names the batch of the step whose loss is not finite in bad_batch.json.
+
+        Raises:
+            NotFinite: always.
+        """
+        domains = {"source": self.task.source, "target": self.task.target, "middle": self.task.source}
+        samples = {
+            name: [domains[name].paths[i] if domains[name].paths else int(i) for i in np.asarray(rows)]
+            for name, rows in indices.items()
+        }
+        where = self.out / "bad_batch.json"
+        write_text(where, json.dumps({"step": step, "terms": terms, **samples}, indent=1) + "\n")
+        raise NotFinite(
+            f"Expected finite losses; received NaN or infinity in {', '.join(terms)} at step {step}; its samples are in "
+            f"'{where}', the last good checkpoint is kept. Lower --learning-rate, --class2vec-weight or "
+            "--alignment-weight, or take --precision float32."
+        )
 
     def check_stop(self):
         """After SIGTERM or Ctrl-C: saves this very step, then leaves."""
@@ -338,6 +357,7 @@ class Training:
         for name in ("stage", "local", "evaluated", "history", "best"):
             setattr(self, name, state[name])
         self.selected_file, self.means.logs = state["selected"], state.get("means", [])
+        self.recent = [{} for _ in self.means.logs]  # of these steps the samples are no longer known
         self.watch.reference = self.checkpoints.load_reference(self.step)
         self.metrics.truncate(self.step)
         self.progress.done = self.progress.first = self.step

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from isra_keras.errors import UserError
+from isra_keras.errors import NotFinite, UserError
 from isra_keras.run_folder import load_run
 from isra_keras.training.callbacks import RunCallback
 from isra_keras.training.interrupt import Interrupted
@@ -141,9 +141,12 @@ def test_nan_names_the_term_and_keeps_the_last_good_checkpoint(tmp_path, monkeyp
 
     monkeypatch.setattr(AdaptationModel, "loss_terms", poisoned)
     out = tmp_path / "run"
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(NotFinite) as caught:
         train(out)
-    assert f"infinity in {term}" in str(caught.value) and "step 6" in str(caught.value)
+    assert f"infinity in {term} at step 6" in str(caught.value) and caught.value.exit_code == 3
+    batch = json.loads((out / "bad_batch.json").read_text())
+    assert batch["step"] == 6 and batch["terms"] == [term]
+    assert all(len(batch[domain]) == config().batch_size for domain in ("source", "target"))
     checkpoints = sorted((out / "checkpoints").glob("step_*.npz"))
     assert [path.name for path in checkpoints] == ["step_00000004.npz"]
     with np.load(checkpoints[0]) as arrays:
