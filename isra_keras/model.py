@@ -205,7 +205,10 @@ class AdaptationModel(keras.Model):
             return {"classification": ops.mean(cross_entropy(views.source.logits, views.source.labels))}
         terms = dict(self.method.loss_terms(views, context))
         if self.semantic is not None and context.stage == "adapt":
-            terms.update(self.semantic.loss_terms(self.method.semantic_views(views, context), context))
+            own = self.semantic.loss_terms(self.method.semantic_views(views, context), context)
+            if set(own) & set(terms):
+                raise ValueError(f"Expected {self.method.name} to name its terms otherwise; {set(own) & set(terms)} are ISRA's.")
+            terms |= own
         return {name: ops.cast(value, "float32") for name, value in terms.items()}
 
     def train_step(self, batch, network_training=True):

@@ -88,7 +88,7 @@ class DRCN(Objective):
         alignment = self.alignment(corrected, source.labels, target.features, probabilities, gamma)
         return {
             "classification": self.classification(logits, source.labels, gamma),
-            "alignment": ramp * alignment,
+            "class_alignment": ramp * alignment,
             "target_entropy": self.entropy_weight * mean_entropy(target.logits, 1e-7),
         }
 

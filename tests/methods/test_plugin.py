@@ -1,0 +1,87 @@
+"""ISRA on every method: finite, its gradients reach what they must and nothing else, and it leaves the method alone."""
+
+import inspect
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from isra_keras.methods import METHODS, get_method
+from isra_keras.model import NETWORK_PARTS
+from isra_keras.semantic import SemanticAlignment
+from tests.methods.objective_test import evaluate, make_batch, make_model, optimizer
+
+SMALL = {"discriminator_width": 8, "threshold": 0, "hidden": (8, 6)}
+PLUGIN_TERMS = ("class2vec", "receptors", "alignment")
+every_method = pytest.mark.parametrize("name", METHODS)
+both_variants = pytest.mark.parametrize("variant", ["paper", "reference"])
+
+
+def adapting_model(name, variant=None):
+    """A model in its stage "adapt", evaluated once, with the plug-in if a variant is given."""
+    cls = get_method(name)
+    known = inspect.signature(cls.__init__).parameters
+    plugin = SemanticAlignment(3, receptor_width=4, variant=variant) if variant else None
+    model = make_model(cls, semantic=plugin, **{k: v for k, v in SMALL.items() if k in known})
+    model.compile(optimizer())
+    stages = model.stages()
+    for stage in stages:
+        if len(stages) > 1:
+            model.begin_stage(stage)
+        model.update(evaluate(model))
+    return model
+
+
+def gradients(model, step=1):
+    """({term: value}, {term: names of the parts that its gradient reaches})."""
+    parts = model.parts()
+    model._seed_draws()
+    with tf.GradientTape(persistent=True) as tape:
+        terms = model.loss_terms(model.forward(make_batch(model, step)), model.context())
+    reached = {}
+    for term, value in terms.items():
+        found = {part: tape.gradient(value, [v.value for v in variables]) for part, variables in parts.items()}
+        reached[term] = {part for part, rows in found.items() if any(g is not None and np.any(g) for g in rows)}
+    return {term: float(value) for term, value in terms.items()}, reached
+
+
+@every_method
+@both_variants
+def test_gradients_reach_what_they_must_and_nothing_else(name, variant):
+    model = adapting_model(name, variant)
+    terms, reached = gradients(model)
+    assert all(np.isfinite(value) for value in terms.values()) and set(PLUGIN_TERMS) <= set(terms)
+    assert reached["receptors"] == {"receptors"}
+    features = {"backbone"} if name == "shot" else {"backbone", "bottleneck"}  # SHOT aligns pooled features
+    learning = {part for part in features if model.network.get_layer(part).trainable_variables}
+    assert reached["alignment"] == learning
+    assert reached["class2vec"] == {"class2vec"} | learning
+    for term in set(terms) - set(PLUGIN_TERMS):
+        assert not reached[term] & {"class2vec", "receptors"}, term
+
+
+@every_method
+def test_the_method_is_the_same_with_and_without(name):
+    """Same terms, same gradients, bit for bit: the plug-in disturbs neither weights nor draws."""
+    plain, with_plugin = adapting_model(name), adapting_model(name, "reference")
+    for part in NETWORK_PARTS:
+        for a, b in zip(plain.network.get_layer(part).weights, with_plugin.network.get_layer(part).weights):
+            np.testing.assert_array_equal(a, b)
+    terms, reached = gradients(plain)
+    both, both_reached = gradients(with_plugin)
+    assert not set(PLUGIN_TERMS) & set(terms)
+    for term, value in terms.items():
+        assert both[term] == value and both_reached[term] == reached[term], term
+
+
+@every_method
+def test_a_switch_with_no_weight_trains_as_the_plain_method(name):
+    """Compiled steps with lambda = eta = 0: only the receptors learn, the rest moves as without the plug-in."""
+    plain, with_plugin = adapting_model(name), adapting_model(name, "reference")
+    with_plugin.semantic.class2vec_weight = with_plugin.semantic.alignment_weight = 0.0
+    for step in range(2):
+        plain.train_on(make_batch(plain, step)), with_plugin.train_on(make_batch(with_plugin, step))
+    own = {part: rows for part, rows in plain.parts().items()}
+    for part, variables in own.items():
+        for a, b in zip(variables, with_plugin.parts()[part]):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7, err_msg=part)
