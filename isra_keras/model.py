@@ -147,7 +147,7 @@ class AdaptationModel(keras.Model):
         if not self.warmup:
             return stages
         rest = tuple(replace(stage, share=stage.share * (1.0 - self.warmup)) for stage in stages)
-        return (Stage(WARMUP, self.warmup), *rest)
+        return (Stage(WARMUP, self.warmup, source_only=True), *rest)
 
     def begin_stage(self, stage: Stage, learning_rate=None):
         """Freezes the stage's parts, restarts the optimiser's state and tells the objectives.

@@ -93,12 +93,14 @@ class Stage:
         share: fraction of `max_iterations` that the stage takes.
         frozen: names of network parts ("backbone", "bottleneck", "classifier") that do not learn.
         uses_source: False where the stage sees no source images (SHOT's second).
+        source_only: it trains on source labels alone; its network is kept as source_model.keras.
     """
 
     name: str = "adapt"
     share: float = 1.0
     frozen: tuple[str, ...] = ()
     uses_source: bool = True
+    source_only: bool = False
 
 
 @dataclass

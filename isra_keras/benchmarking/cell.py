@@ -176,6 +176,10 @@ class CellTraining(Training):
     def restore(self):
         return False if self.light else super().restore()
 
+    def leave_stage(self):
+        if not self.light:
+            super().leave_stage()
+
     def save(self):
         if not self.light:
             super().save()

@@ -71,7 +71,7 @@ class AFN(Objective):
         """One stage; two for HAFN."""
         if self.variant == "safn":
             return (Stage(),)
-        return (Stage("source", self.source_share), Stage("adapt", 1.0 - self.source_share))
+        return (Stage("source", self.source_share, source_only=True), Stage("adapt", 1.0 - self.source_share))
 
     def loss_terms(self, views, context):
         norm_loss = self.stepwise_norm_loss if self.variant == "safn" else self.hard_norm_loss

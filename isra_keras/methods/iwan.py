@@ -66,7 +66,8 @@ class IWAN(Objective):
     def stages(self):
         if self.variant == "tllib":
             return (Stage(),)
-        return (Stage("source", self.source_share), Stage("adapt", 1.0 - self.source_share, frozen=("classifier",)))
+        adapt = Stage("adapt", 1.0 - self.source_share, frozen=("classifier",))
+        return (Stage("source", self.source_share, source_only=True), adapt)
 
     def attach(self, network):
         if self.variant == "paper":

@@ -76,7 +76,7 @@ class SHOT(Objective):
 
     def stages(self):
         adapt = Stage("adapt", 1.0 - self.source_share, frozen=("classifier",), uses_source=False)
-        return (Stage("source", self.source_share), adapt)
+        return (Stage("source", self.source_share, source_only=True), adapt)
 
     def build_parts(self, feature_dim, num_classes, pooled_dim, sizes):
         self.sizes = dict(sizes)

@@ -23,7 +23,7 @@ from isra_keras.training.interrupt import Interrupted, StopRequest
 from isra_keras.training.prepare import check_folder, check_task, load_data, prepared_folder
 from isra_keras.training.progress import Progress
 from isra_keras.training.record import Events, Means, Metrics
-from isra_keras.training.results import RunResult, is_better, write_results
+from isra_keras.training.results import RunResult, is_better, save_network, write_results
 
 
 def run(config, out, resume=False, callbacks=(), task=None, quiet=False):
@@ -135,6 +135,7 @@ class Training:
                     self.train_stage()
                     if self.in_final_stage:
                         break
+                    self.leave_stage()
                     self.stage, self.local, self.evaluated = self.stage + 1, 0, False
                     self.enter_stage(restored=False)
                 self.seconds = time.monotonic() - started
@@ -151,6 +152,11 @@ class Training:
         """Freezes, recompiles and counts from 0, as a stage begins."""
         self.model.begin_stage(self.stages[number], make_schedule(self.config, self.lengths[number]))
         self.model.step.assign(0)
+
+    def leave_stage(self):
+        """Keeps the source model, if that is what the stage made."""
+        if self.stages[self.stage].source_only:
+            save_network(self.model.network, self.out / "source_model.keras")
 
     def train_stage(self):
         """Steps and evaluations of the current stage, from where it stands to its end."""

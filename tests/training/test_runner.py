@@ -166,6 +166,23 @@ def test_two_stages_under_mixed_precision(tmp_path, precision):
     assert any("step_counter" in name for name in names) == (precision == "mixed_float16")
 
 
+@pytest.mark.parametrize("given", [{"method": "shot", "method_options": {"source_share": 0.5}}, {"warmup": 0.5}])
+def test_the_source_model_is_kept(tmp_path, given):
+    out = tmp_path / "run"
+    train(out, **given)
+    source, images = keras.models.load_model(out / "source_model.keras"), features_task().target.arrays
+    first, last = (model.predict(images, verbose=0)["logits"] for model in (source, load_run(out)[0]))
+    assert first.shape == last.shape and not np.array_equal(first, last)
+
+
+def test_warm_up_gives_the_first_class_weights(tmp_path):
+    train(tmp_path / "run", warmup=0.5)
+    steps, evaluations = lines(tmp_path / "run", "train"), lines(tmp_path / "run", "eval")
+    assert [line["step"] for line in steps if "adversarial" in line] == [5, 6, 7, 8]
+    assert [entry["stage"] for entry in evaluations] == ["warmup", "adapt"]
+    assert evaluations[0]["class_weights"] is not None and evaluations[0]["signals"]["agreement"] == 1.0
+
+
 def test_unlabelled_target(tmp_path):
     result = train(tmp_path / "run", task=features_task(labelled=False))
     assert result.oracle is None and result.selected.accuracy is None
