@@ -12,7 +12,7 @@ LOCK_FILES = {".lock", ".owner"}
 
 
 def check_folder(out, config, resume):
-    """Refuses to overwrite, and to resume something else.
+    """Refuses to overwrite, and to resume something else; more iterations are no other run.
 
     Raises:
         UserError: the folder holds something, or its config.json differs from `config`.
@@ -30,7 +30,9 @@ def check_folder(out, config, resume):
     if "config.json" not in inside:
         raise UserError(f"Expected a run in '{out}' to resume; there is no config.json in it.")
     saved = TrainConfig.load(out / "config.json")
-    moved = ("data_dir", "keep_checkpoints")  # may change between sessions
+    moved = {"data_dir", "keep_checkpoints"}  # may change between sessions
+    if config.iterations > saved.iterations:
+        moved.add("iterations")  # a run may be made longer, not shorter
     names = [name for name, value in vars(saved).items() if name not in moved and value != getattr(config, name)]
     if names:
         differences = ", ".join(f"{name} {getattr(saved, name)!r} -> {getattr(config, name)!r}" for name in names[:4])
@@ -38,6 +40,12 @@ def check_folder(out, config, resume):
             f"Expected the configuration of the run in '{out}'; received another one ({differences}). Leave these "
             "options out to resume, or take another --out."
         )
+
+
+def is_longer(out, config):
+    """Whether the configuration has more iterations than the run in the folder had."""
+    path = out / "config.json"
+    return path.is_file() and config.iterations > TrainConfig.load(path).iterations
 
 
 def load_data(config):
@@ -73,6 +81,9 @@ def prepared_folder(out, config, resume):
     except OSError as error:
         raise UserError(f"Expected to make the folder '{out}'; the system refused: {error.strerror}.") from error
     with folder_lock(out):
+        if resume and is_longer(out, config):
+            (out / "result.json").unlink(missing_ok=True)
+            write_text(out / "config.json", config.to_json())
         if not resume or not (out / "config.json").is_file():
             check_folder(out, config, resume)  # again, now alone
             try:

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -20,7 +21,7 @@ from isra_keras.training.build import build_model, make_schedule, stage_lengths
 from isra_keras.training.callbacks import Callbacks
 from isra_keras.training.checkpoint import CheckpointFolder, gather, restore, without_optimizer, write_text
 from isra_keras.training.interrupt import Interrupted, StopRequest
-from isra_keras.training.prepare import check_folder, check_task, load_data, prepared_folder
+from isra_keras.training.prepare import check_folder, check_task, is_longer, load_data, prepared_folder
 from isra_keras.training.progress import Progress
 from isra_keras.training.record import Events, Means, Metrics
 from isra_keras.training.results import RunResult, is_better, save_network, write_results
@@ -35,7 +36,8 @@ def run(config, out, resume=False, callbacks=(), task=None, quiet=False):
     Args:
         config: `TrainConfig`.
         out: run folder; must be empty or missing unless `resume`.
-        resume: go on from the newest whole checkpoint; a finished run is only read.
+        resume: go on from the newest whole checkpoint; a finished run is only read, unless `config` has more
+            iterations: its last stage then goes on, with schedules that count against the new length.
         callbacks: `RunCallback`s.
         task: `Task`, if it is already there; loaded by `load_data(config)` otherwise.
         quiet: no progress.
@@ -53,7 +55,7 @@ def run(config, out, resume=False, callbacks=(), task=None, quiet=False):
     config.validate()
     out = Path(out)
     check_folder(out, config, resume)
-    if resume and (out / "result.json").is_file():
+    if resume and (out / "result.json").is_file() and not is_longer(out, config):
         return RunResult.load(out / "result.json")
     with _policy(config):
         task = task or load_data(config)
@@ -104,8 +106,7 @@ class Training:
 
     def __init__(self, config, task, model, out, callbacks):
         self.config, self.task, self.model, self.out, self.callbacks = config, task, model, out, callbacks
-        self.stages = model.stages()
-        self.lengths = stage_lengths(config.iterations, self.stages)
+        self.set_lengths(stage_lengths(config.iterations, model.stages()))
         self.checkpoints = CheckpointFolder(out / "checkpoints", config.keep_checkpoints)
         self.metrics, self.events, self.means = Metrics(out / "metrics.jsonl"), Events(out / "tensorboard"), Means()
         self.log_every = max(1, config.iterations // 200)
@@ -122,6 +123,12 @@ class Training:
     @property
     def in_final_stage(self):
         return self.stage == len(self.stages) - 1
+
+    def set_lengths(self, lengths):
+        """Steps of each stage; the stages' shares are made to say the same, to the step."""
+        self.lengths = lengths
+        shares = (length / self.config.iterations for length in lengths)
+        self.stages = tuple(replace(stage, share=share) for stage, share in zip(self.model.stages(), shares))
 
     # ---------------------------------------------------------------- the way through
 
@@ -347,6 +354,7 @@ class Training:
             "best": self.best,
             "selected": self.selected_file,
             "means": self.means.values(),
+            "lengths": self.lengths,
         }
         self.checkpoints.save(self.step, gather(self.model.state_variables()), state)
 
@@ -357,6 +365,8 @@ class Training:
             self.metrics.truncate(-1)
             return False
         _, arrays, state = found
+        begun = state.get("lengths", self.lengths)[:-1]  # a longer run has a longer last stage, all else is history
+        self.set_lengths([*begun, self.config.iterations - sum(begun)])
         for number in range(state["stage"] + 1):
             self.begin(number)
         restore(self.model.state_variables(), arrays)

@@ -128,6 +128,20 @@ def test_resume_of_another_configuration_is_refused(tmp_path):
         train(out, resume=True, learning_rate=0.5)
 
 
+@pytest.mark.parametrize("given", [{}, {"method": "shot", "method_options": {"source_share": 0.5}}])
+def test_a_finished_run_may_be_made_longer_but_not_shorter(tmp_path, given):
+    out = tmp_path / "run"
+    train(out, **given)
+    before, watch = lines(out, "train"), At(0, None)
+    longer = train(out, resume=True, callbacks=[watch], iterations=14, eval_interval=4, **given)
+    assert watch.seen == list(range(9, 15)) and longer.last.step == 14
+    assert lines(out, "train")[: len(before)] == before and [e["step"] for e in lines(out, "eval")] == [4, 8, 12, 14]
+    assert {line["stage"] for line in lines(out, "train")[len(before) :]} == {"adapt"}
+    assert train(out, resume=True, iterations=14, eval_interval=4, **given).last == longer.last  # only read
+    with pytest.raises(UserError, match="iterations 14 -> 8"):
+        train(out, resume=True, **given)
+
+
 @pytest.mark.parametrize("term", ["classification", "alignment"])
 def test_nan_names_the_term_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch, term):
     from isra_keras.model import AdaptationModel
