@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import ops
 
 from isra_keras.losses import cross_entropy
-from isra_keras.objective import Context, Evaluation, Stage, View, Views
+from isra_keras.objective import Context, Evaluation, Objective, Stage, View, Views
 from isra_keras.training.optimizer import PartwiseSGD
 from isra_keras.training.schedules import InverseDecay
 
@@ -200,9 +200,14 @@ class AdaptationModel(keras.Model):
         return Views(**views)
 
     def loss_terms(self, views, context):
-        """{name: weighted float32 scalar} of the method and the plug-in; of source labels alone in the warm-up."""
+        """{name: weighted float32 scalar} of the method and the plug-in.
+
+        In the warm-up the network learns from source labels alone; topics and receptors learn from its features as
+        constants. Untrained topics would pull all features to zero as soon as the plug-in joins in.
+        """
         if context.stage == WARMUP:
-            return {"classification": ops.mean(cross_entropy(views.source.logits, views.source.labels))}
+            terms = {"classification": ops.mean(cross_entropy(views.source.logits, views.source.labels))}
+            return terms | (self.semantic.topic_terms(views, context) if self.knows_topics_early() else {})
         terms = dict(self.method.loss_terms(views, context))
         if self.semantic is not None and context.stage == "adapt":
             own = self.semantic.loss_terms(self.method.semantic_views(views, context), context)
@@ -210,6 +215,10 @@ class AdaptationModel(keras.Model):
                 raise ValueError(f"Expected {self.method.name} to name its terms otherwise; {set(own) & set(terms)} are ISRA's.")
             terms |= own
         return {name: ops.cast(value, "float32") for name, value in terms.items()}
+
+    def knows_topics_early(self):
+        """Whether the plug-in aligns the features themselves, so that its topics can be learned in a warm-up."""
+        return self.semantic is not None and type(self.method).semantic_views is Objective.semantic_views
 
     def train_step(self, batch, network_training=True):
         """One step on one batch; returns {term: value, "loss", "learning_rate", diagnostics} as float32 scalars."""
@@ -224,9 +233,8 @@ class AdaptationModel(keras.Model):
         gradients = tape.gradient(scaled, variables)
         pairs = [(g, v) for g, v in zip(gradients, variables) if g is not None]
         logs = dict(terms, loss=total, learning_rate=ops.cast(self.optimizer.learning_rate, "float32"))
-        if context.stage != WARMUP:
-            for objective in self.objectives:
-                logs.update(objective.diagnostics(views, context))
+        for objective in self.objectives if context.stage != WARMUP else self.objectives[1:]:
+            logs.update(objective.diagnostics(views, context))
         # The graph optimiser of TensorFlow 2.21 (its dependency pass) drops the edge from a read to the write that
         # follows where another read of the same weight already feeds the write: IWAN's constant weights (its
         # equation 3) were now and then those of the renewed discriminator. So every value is waited for by hand.

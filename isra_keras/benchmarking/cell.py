@@ -142,7 +142,8 @@ class CellTraining(Training):
     def __init__(self, config, task, model, out, threads=1, progress=None, light=True):
         super().__init__(config, task, model, out, Callbacks())
         self.data_threads, self.report, self.light = threads, progress, light
-        self.watch = CollapseWatch(reference_predictions(config, task))
+        self.probe = reference_predictions(config, task)
+        self.watch = CollapseWatch(self.probe)
         self.events = _Nothing()
         if light:
             self.checkpoints, self.metrics, self.means = _Nothing(), _Nothing(), _LastLogs()
@@ -171,6 +172,9 @@ class CellTraining(Training):
             raise NotFinite(f"NaN or infinity in {', '.join(terms)} by step {self.step}")
 
     def check_collapse(self, logits, weights):
+        """Against what source labels alone say of the target's features, where there are features."""
+        if self.probe is None:
+            return super().check_collapse(logits, weights)
         return self.watch.check(self.step, logits, weights)
 
     def restore(self):

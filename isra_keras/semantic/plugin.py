@@ -1,10 +1,12 @@
 """SemanticAlignment: ISRA as a plug-in over any method, in the paper's and the authors' form."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 from keras import ops
 
-from isra_keras.objective import Objective
+from isra_keras.objective import Objective, Views
 from isra_keras.semantic.alignment import attention_sparsity, topic_alignment
 from isra_keras.semantic.attention import normalise_attention, topic_attention
 from isra_keras.semantic.class2vec import Class2Vec, reconstruction_error
@@ -79,6 +81,14 @@ class SemanticAlignment(Objective):
             "receptors": receptor_loss,  # Eq. 2
             "alignment": self.alignment_weight * ops.sum(topics),  # Eq. 3
         }
+
+    def topic_terms(self, views, context):
+        """"class2vec" and "receptors" of features that are held constant: topics for a network that learns without."""
+        constant = [view and replace(view, features=ops.stop_gradient(view.features))
+                    for view in (views.source, views.target, views.middle)]  # fmt: skip
+        terms = self.loss_terms(Views(*constant), context)
+        del terms["alignment"]
+        return terms
 
     def rows(self, views):
         """Features that take part: source and target, and middle rows in the reference; (n, d) float32."""
