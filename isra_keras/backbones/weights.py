@@ -1,5 +1,6 @@
 """Weights of a backbone: from a file, or fresh ones from a seed."""
 
+import os
 import warnings
 import zipfile
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from isra_keras.data.locate import ENVIRONMENT
 from isra_keras.errors import UserError
 
 SUFFIXES = (".weights.h5", ".h5", ".keras", ".npz")
@@ -28,14 +30,14 @@ def load_file(base, path, backbone):
 
     Args:
         base: built keras.Model.
-        path: .weights.h5 or .h5 of `base`'s structure; .keras of such a model, or of a whole network of this
+        path: relative to the working directory or to a folder of ISRA_DATA; .weights.h5 or .h5 of `base`'s structure; .keras of such a model, or of a whole network of this
             package, whose backbone is taken; .npz for `resnet50_torch` (a torchvision state dict).
         backbone: name for the error text.
 
     Raises:
         UserError: if the file is missing, of another kind, broken, or of another network.
     """
-    path = Path(path)
+    path = _find(Path(path))
     if not path.is_file():
         raise UserError(
             f"Expected weights 'imagenet', 'none' or an existing file; received '{path}', which is "
@@ -54,6 +56,14 @@ def load_file(base, path, backbone):
             f"{expected}; received '{path.name}': {received}. Pass a file that was saved from this network "
             "without its top, or --weights none."
         ) from error
+
+
+def _find(path):
+    """The path, or the same below a data folder: a grid or a configuration can then go to another machine."""
+    if path.is_absolute() or path.is_file():
+        return path
+    below = (Path(os.environ[name]) / path for name in ENVIRONMENT if os.environ.get(name))
+    return next((one for one in below if one.is_file()), path)
 
 
 def _load(base, path):

@@ -37,6 +37,17 @@ def test_file_round_trip(kind, tmp_path):
     assert not np.array_equal(network.get_weights()[-2], loaded.get_weights()[-2])  # the head stays fresh
 
 
+def test_a_relative_file_is_looked_for_below_the_data_folder(tmp_path, monkeypatch):
+    network = small(seed=1)
+    (tmp_path / "data" / "weights").mkdir(parents=True)
+    base_of(network).save_weights(tmp_path / "data" / "weights" / "mine.weights.h5")
+    with pytest.raises(UserError, match="not there"):
+        small("weights/mine.weights.h5")
+    monkeypatch.setenv("ISRA_DATA", str(tmp_path / "data"))
+    loaded = small("weights/mine.weights.h5", seed=2)
+    assert all(np.array_equal(a, b) for a, b in zip(backbone_weights(network), backbone_weights(loaded)))
+
+
 def test_wrong_files(tmp_path):
     (tmp_path / "page.weights.h5").write_text("<html>404</html>")
     (tmp_path / "page.keras").write_text("<html>404</html>")
