@@ -162,6 +162,7 @@ def predict_domain(network, info, domain, batch_size=64):
         UserError: if no sample is readable.
     """
     import numpy as np
+
     from isra_keras.data.pairs import evaluation_dataset
 
     columns = {"features": [], "logits": [], "indices": []}

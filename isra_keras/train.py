@@ -12,7 +12,7 @@ from isra_keras.errors import UserError
 EXPLAINED = {
     "selected": "chosen without target labels; this is model.keras",
     "last": "the last evaluation, no choice at all",
-    "oracle": "chosen BY target labels: an upper bound, not a result",
+    "oracle": "the evaluation that is best BY target labels, which is no result",
 }
 
 
@@ -273,14 +273,15 @@ def show_result(result, folders):
         table.add_column("accuracy", justify="right")
     table.add_column(result.select.replace("_", " ") if result.select != "last" else "mean entropy", justify="right")
     table.add_column("what it is")
-    for name, choice in (("selected", result.selected), ("last", result.last), ("oracle", result.oracle)):
-        if choice is None:
-            continue
+    for name, choice in (("selected", result.selected), ("last", result.last)):
         score = next(iter(choice.scores.values()))
         accuracy = [f"{100 * choice.accuracy:.2f} %"] if labelled else []
         table.add_row(name, str(choice.step), *accuracy, f"{score:.4f}", EXPLAINED[name])
     console.print(table)
-    if not labelled:
+    if labelled:
+        best = f"{100 * result.oracle.accuracy:.2f} % at step {result.oracle.step}"
+        console.print(f"Upper bound: {best}, {EXPLAINED['oracle']}", highlight=False)
+    else:
         console.print("The target has no labels: accuracy is unknown, the choice is label-free.")
     names, total = result.shared_classes, len(result.class_weights)
     console.print(f"Judged shared: {len(names)} of {total} classes: {', '.join(names)}", highlight=False)
@@ -302,12 +303,16 @@ def show_seeds(results, base):
     table = Table(title=f"target accuracy over {len(results)} seeds")
     for column in ("choice", "mean ± std", *(f"seed {result.seed}" for result in results), "what it is"):
         table.add_column(column, justify="left" if column in ("choice", "what it is") else "right")
-    for name, row in summary["accuracy"].items():
+    for name in ("selected", "last") if summary["accuracy"] else ():
+        row = summary["accuracy"][name]
         values = [f"{100 * value:.2f}" for value in row["values"]]
         table.add_row(name, f"{100 * row['mean']:.2f} ± {100 * row['std']:.2f}", *values, EXPLAINED[name])
     console = Console()
     if summary["accuracy"]:
         console.print(table)
+        best = summary["accuracy"]["oracle"]
+        bound = f"{100 * best['mean']:.2f} ± {100 * best['std']:.2f}"
+        console.print(f"Upper bound: {bound}, {EXPLAINED['oracle']}", highlight=False)
     else:
         console.print("The target has no labels: accuracy is unknown. Label-free scores are in summary.json.")
     print(f"runs in {base}/seed* · {base}/summary.json")

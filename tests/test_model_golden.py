@@ -10,7 +10,13 @@ from isra_keras.semantic import SemanticAlignment
 from isra_keras.training.optimizer import PartwiseSGD
 from isra_keras.training.schedules import InverseDecay
 from tests.golden_tools import (
-    dense_network, golden_cases, load, named_weights, relative_error, set_discriminator, set_semantic,
+    dense_network,
+    golden_cases,
+    load,
+    named_weights,
+    relative_error,
+    set_discriminator,
+    set_semantic,
 )  # fmt: skip
 
 TERMS = {

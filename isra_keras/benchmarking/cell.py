@@ -27,8 +27,8 @@ from isra_keras.training.build import build_model
 from isra_keras.training.callbacks import Callbacks
 from isra_keras.training.interrupt import Interrupted
 from isra_keras.training.prepare import check_task, load_data, prepared_folder
-from isra_keras.training.record import not_finite_terms
 from isra_keras.training.recipes import resolve
+from isra_keras.training.record import not_finite_terms
 from isra_keras.training.results import choices
 from isra_keras.training.runner import Training, _policy
 

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from isra_keras.backbones import build_network
-from isra_keras.model import AdaptationModel, NETWORK_PARTS
+from isra_keras.model import NETWORK_PARTS, AdaptationModel
 from isra_keras.objective import Context, View, Views
 from isra_keras.training.optimizer import PartwiseSGD
 from tests.methods.golden_arrays import assert_change_close, assert_close

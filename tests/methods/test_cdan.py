@@ -1,12 +1,12 @@
 """CDAN: joint maps, conditioned losses with gradients after both reversals, ramps, the official loop."""
 
 import pytest
+from keras import ops
 
 from isra_keras.layers import dann_coefficient
 from isra_keras.losses import cross_entropy, entropy
 from isra_keras.methods.cdan import CDAN
 from isra_keras.training.schedules import InverseDecay
-from keras import ops
 from tests.methods.golden_arrays import assert_close, check_loss, golden_cases
 from tests.methods.objective_test import make_model, run_objective_test
 from tests.methods.replay import context, hyper_of, inputs_of, load_discriminator, replay, trajectory_model, views_of
