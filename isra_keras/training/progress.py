@@ -97,13 +97,20 @@ class Progress:
 
 
 def _live(stream):
+    """The bar, and below it, where 80 columns have room, losses and score."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.text import Text
 
-    columns = (MofNCompleteColumn(), BarColumn(bar_width=20), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-               TextColumn("{task.fields[losses]}"), TextColumn("[green]{task.fields[score]}"))  # fmt: skip
-    return Bar(*columns, console=Console(file=stream), refresh_per_second=4)
+    class TwoLines(Progress):
+        def get_renderables(self):
+            yield from super().get_renderables()
+            for task in self.tasks:
+                yield Text.assemble("  ", task.fields["losses"], "  ", (task.fields["score"], "green"), overflow="ellipsis")
+
+    columns = (MofNCompleteColumn(), BarColumn(bar_width=24), TextColumn("{task.fields[rate]}"), TimeElapsedColumn(),
+               TextColumn("left"), TimeRemainingColumn())  # fmt: skip
+    return TwoLines(*columns, console=Console(file=stream), refresh_per_second=4)
 
 
 def _short(name):
