@@ -17,6 +17,7 @@ from isra_keras.initializers import GlorotNormal, TorchUniform
 BACKBONES = ("resnet50", "resnet50_torch", "mobilenet_v2", "small_cnn", "features")
 BOTTLENECKS = ("linear", "bn", "bn_relu", "afn", "a2kt", "none")
 CLASSIFIERS = ("dense", "weight_norm")
+BATCH_NORM_MOMENTUM = 0.9
 
 
 def build_network(
@@ -112,6 +113,7 @@ def _backbone(name, image_shape, weights, seed):
             weight_files.load_file(base, weights, name)
         elif kind == "none" or name in ("small_cnn", "features"):
             weight_files.seed_kernels(base, seed)
+        _follow_statistics(base)
         images = keras.Input(image_shape, dtype="float32", name="images")
         outputs = base(normalisation(images) if normalisation else images)
         if len(outputs.shape) == 4:
@@ -119,6 +121,17 @@ def _backbone(name, image_shape, weights, seed):
         elif len(outputs.shape) == 3:  # tokens of a transformer
             outputs = layers.GlobalAveragePooling1D(name="pool")(outputs)
         return NetworkPart(images, outputs, name="backbone")
+
+
+def _follow_statistics(base):
+    """Running statistics that move as in PyTorch (its momentum 0.1), with which all the authors trained.
+
+    `keras.applications` keeps 0.99 (ResNet-50) or 0.999 (MobileNetV2) of the old ones at each step: after a few hundred
+    steps of fine-tuning, evaluation would normalise by statistics of features that no longer exist.
+    """
+    for layer in base._flatten_layers():
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = BATCH_NORM_MOMENTUM
 
 
 def _create(name, image_shape, kind):

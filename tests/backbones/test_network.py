@@ -134,3 +134,12 @@ def test_refuses(options, words):
     options = {"backbone": "small_cnn", "num_classes": 3, "image_shape": (32, 32, 3), "weights": "none"} | options
     with pytest.raises(UserError, match=words):
         build_network(**options)
+
+
+def test_running_statistics_follow_the_network():
+    """Keras's own backbones move them by a thousandth a step: an evaluation after short training would be void."""
+    network = build_network("mobilenet_v2", 3, 8, (32, 32, 3), "none")
+    norms = [layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    assert len(norms) > 50 and {layer.momentum for layer in norms} == {0.9}
+    copy = type(network).from_config(network.get_config())
+    assert {n.momentum for n in copy._flatten_layers() if isinstance(n, keras.layers.BatchNormalization)} == {0.9}
