@@ -64,6 +64,8 @@ def _method_options(add):
 def _network_options(add):
     add.add_argument("--backbone", metavar="NAME", help="resnet50, mobilenet_v2, small_cnn, features, hub:<preset>")
     add.add_argument("--weights", metavar="imagenet|none|FILE")
+    add.add_argument("--batch-norm", metavar="batch|fixed", help="train the backbone with each batch's statistics, as the "
+                     "papers do, or with those of its weights")  # fmt: skip
     add.add_argument("--feature-dim", type=int, metavar="D", help="width of the bottleneck")
     add.add_argument("--precision", metavar="POLICY", help="float32 (default), mixed_float16, mixed_bfloat16")
 

@@ -9,7 +9,7 @@ from isra_keras.backbones import hub
 from isra_keras.backbones import weights as weight_files
 from isra_keras.backbones.batch_norm import TorchBatchNormalization
 from isra_keras.backbones.l2_dropout import L2PreservingDropout
-from isra_keras.backbones.part import NetworkPart
+from isra_keras.backbones.part import FixedStatisticsPart, NetworkPart
 from isra_keras.backbones.weight_norm import WeightNormDense
 from isra_keras.errors import UserError
 from isra_keras.initializers import GlorotNormal, TorchUniform
@@ -17,6 +17,7 @@ from isra_keras.initializers import GlorotNormal, TorchUniform
 BACKBONES = ("resnet50", "resnet50_torch", "mobilenet_v2", "small_cnn", "features")
 BOTTLENECKS = ("linear", "bn", "bn_relu", "afn", "a2kt", "none")
 CLASSIFIERS = ("dense", "weight_norm")
+BATCH_NORMS = ("batch", "fixed")
 BATCH_NORM_MOMENTUM = 0.9
 
 
@@ -33,6 +34,7 @@ def build_network(
     dropout=0.5,
     bottleneck_initializer=None,
     classifier_initializer=None,
+    batch_norm="batch",
 ):
     """Functional model "network": images -> {"pooled", "features", "logits"}.
 
@@ -57,6 +59,10 @@ def build_network(
         bottleneck_initializer, classifier_initializer: None (untruncated Glorot normal, bias 0; N(0, 0.01^2) for
             kernels and biases with bottleneck "afn"), "torch" (U(+-1/sqrt(fan_in)), as `torch.nn.Linear`), or a
             pair (kernel, bias) of Keras initialisers.
+        batch_norm: what the backbone's batch normalisation uses in training: "batch", the statistics of each batch (all
+            the papers, on ResNet-50), or "fixed", the running ones that came with the weights. Of source and target
+            batches, which are forwarded apart, the running ones become a mixture; and weights whose statistics do not
+            describe your images, as at another image size, are another network in training than in evaluation.
 
     Returns:
         keras.Model: float32 (n, height, width, 3) in 0..255 -> dict of "pooled" (n, p) in the compute dtype,
@@ -71,10 +77,11 @@ def build_network(
     """
     _check(bottleneck, BOTTLENECKS, "bottleneck")
     _check(classifier, CLASSIFIERS, "classifier")
+    _check(batch_norm, BATCH_NORMS, "batch_norm")
     image_shape = tuple(image_shape)
     with keras.name_scope("network"):
         images = keras.Input(image_shape, dtype="float32", name="images")
-        pooled = _backbone(backbone, image_shape, weights, seed)(images)
+        pooled = _backbone(backbone, image_shape, weights, seed, batch_norm)(images)
         if bottleneck_initializer is None and bottleneck == "afn":
             bottleneck_initializer = _narrow(seed + 1)
             classifier_initializer = classifier_initializer or _narrow(seed + 5)
@@ -102,7 +109,7 @@ def check_backbone(name):
     return plain
 
 
-def _backbone(name, image_shape, weights, seed):
+def _backbone(name, image_shape, weights, seed, batch_norm):
     """Part "backbone": normalisation, network, global average pooling."""
     name = check_backbone(name)
     _check_shape(name, image_shape)
@@ -120,7 +127,8 @@ def _backbone(name, image_shape, weights, seed):
             outputs = layers.GlobalAveragePooling2D(name="pool")(outputs)
         elif len(outputs.shape) == 3:  # tokens of a transformer
             outputs = layers.GlobalAveragePooling1D(name="pool")(outputs)
-        return NetworkPart(images, outputs, name="backbone")
+        part = FixedStatisticsPart if batch_norm == "fixed" else NetworkPart
+        return part(images, outputs, name="backbone")
 
 
 def _follow_statistics(base):

@@ -20,3 +20,12 @@ class NetworkPart(keras.Model):
     def from_config(cls, config, custom_objects=None):
         with keras.name_scope(config["name"]):
             return super().from_config(config, custom_objects=custom_objects)
+
+
+@keras.saving.register_keras_serializable("isra_keras")
+class FixedStatisticsPart(NetworkPart):
+    """A `NetworkPart` that always runs in evaluation mode: its batch normalisation neither uses nor renews the
+    statistics of a batch. All weights learn, the scales and offsets of the normalisation too."""
+
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs, training=False, mask=mask)

@@ -30,7 +30,7 @@ def build_model(config, task):
     method = build_method(config)
     network = build_network(
         config.backbone, len(task.class_names), config.feature_dim, sample_shape(config, task), config.weights,
-        seed=config.seed, **(dict(method.network_options) | config.network_options),
+        seed=config.seed, batch_norm=config.batch_norm, **(dict(method.network_options) | config.network_options),
     )  # fmt: skip
     model = AdaptationModel(
         network, method, build_semantic(config), max_iterations=config.iterations,

@@ -36,6 +36,7 @@ class TrainConfig:
         recipe: "code" or "paper": whose hyperparameters the unset values were taken from.
         backbone, weights: network and its weights: "imagenet", "none" or a file.
         feature_dim: d, width of the bottleneck.
+        batch_norm: "batch" or "fixed", the statistics that the backbone's batch normalisation trains with.
         network_options: further arguments of `build_network`, over those that the method asks for.
         precision: Keras dtype policy.
         iterations: training steps in all, over all stages.
@@ -86,6 +87,7 @@ class TrainConfig:
     backbone: str = "resnet50"
     weights: str = "imagenet"
     feature_dim: int = 256
+    batch_norm: str = "batch"
     network_options: dict = field(default_factory=dict)
     precision: str = "float32"
     iterations: int = 5000
@@ -216,6 +218,7 @@ def _check_names(config):
         "on_bad_image": ("skip", "error"),
         "normalisation": ("frobenius", "row"),
         "recipe": ("code", "paper"),
+        "batch_norm": ("batch", "fixed"),
     }
     for name, valid in choices.items():
         if getattr(config, name) not in valid:

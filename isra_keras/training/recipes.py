@@ -92,6 +92,7 @@ DATASETS = {
     | GENTLE
     | {
         "backbone": "mobilenet_v2",
+        "batch_norm": "fixed",
         "iterations": 400,
         "eval_interval": 50,
         "semantic_options": {"num_topics": 32},
@@ -102,6 +103,7 @@ DATASETS = {
     | GENTLE
     | {
         "backbone": "mobilenet_v2",
+        "batch_norm": "fixed",
         "iterations": 2000,
         "eval_interval": 200,
         "semantic_options": {"num_topics": 64},
@@ -195,6 +197,7 @@ def resolve(**given):
         given[name] = values.get(name, {}) | given.get(name, {})
     if _is_fresh(given.get("backbone", values["backbone"]), given.get("weights", values["weights"])):
         given["multipliers"] = _fresh_backbone(given["multipliers"])
+        given.setdefault("batch_norm", "batch")  # fresh weights have no statistics yet
     if given.get("backbone") == "features":
         given = {"image_size": None, "crop_size": None, "augment": False} | given
     return TrainConfig(**copy.deepcopy(values | given)).validate()  # recipes are shared, configurations are not

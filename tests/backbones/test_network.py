@@ -143,3 +143,18 @@ def test_running_statistics_follow_the_network():
     assert len(norms) > 50 and {layer.momentum for layer in norms} == {0.9}
     copy = type(network).from_config(network.get_config())
     assert {n.momentum for n in copy._flatten_layers() if isinstance(n, keras.layers.BatchNormalization)} == {0.9}
+
+
+def test_fixed_statistics_train_as_they_evaluate():
+    images = np.random.default_rng(0).uniform(0, 255, (6, 32, 32, 3)).astype("float32")
+    for kind, same in (("fixed", True), ("batch", False)):
+        network = build_network("mobilenet_v2", 3, 8, (32, 32, 3), "none", batch_norm=kind)
+        norms = [layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+        before = np.array(norms[0].moving_mean)
+        evaluated = network(images, training=False)["features"]
+        trained = network(images, training=True)["features"]
+        assert np.array_equal(evaluated, trained) == same
+        assert np.array_equal(before, norms[0].moving_mean) == same
+        assert any(v is norms[0].gamma for v in network.trainable_variables)
+        copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(network))
+        assert type(copy.get_layer("backbone")) is type(network.get_layer("backbone"))
