@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 
 import keras
 
+from isra_keras.errors import NotFinite
 from isra_keras.training.build import build_model
 from isra_keras.training.callbacks import Callbacks, RunCallback
 from isra_keras.training.record import finite
@@ -51,6 +52,9 @@ class NoCheckpoints:
     def save_selected(self, step, arrays):
         """Keeps nothing; KerasTuner's callback saves the weights that count."""
 
+    def save_reference(self, step, array):
+        """Keeps nothing."""
+
     def load_newest(self, warn=None):
         """None: there is never one."""
 
@@ -87,7 +91,7 @@ class TrialTraining(Training):
         super().__init__(config, task, model, folder, Callbacks([_Steps(on_step)] if on_step else []))
         self.checkpoints, self.metrics, self.events = NoCheckpoints(), NoRecords(), NoRecords()
         self.keras_callbacks, self.diagnostics = Epochs(callbacks, model), {}
-        self.recent, self.with_source = {}, with_source
+        self.newest, self.with_source = {}, with_source
 
     def needs_source(self):
         return self.with_source or super().needs_source()
@@ -117,9 +121,16 @@ class TrialTraining(Training):
     def log(self):
         """As the runner's; keeps the newest means of the watched diagnostics."""
         means = self.means.take()
-        self.recent |= {name: means[name] for name in WATCHED if name in means}
+        self.newest |= {name: means[name] for name in WATCHED if name in means}
         self.means.logs = [means] if means else []
         super().log()
+
+    def stop_on(self, step, terms, indices):
+        """Fails the trial; it writes nothing."""
+        raise NotFinite(f"Expected finite losses; received NaN or infinity in {', '.join(terms)} by step {self.step}.")
+
+    def leave_stage(self):
+        """Keeps no source model."""
 
     def evaluate(self):
         """As the runner's; then tells the callbacks, with the scores in their logs."""
@@ -127,7 +138,7 @@ class TrialTraining(Training):
         entry = self.history[-1]
         best = self.best is entry
         if best:
-            self.diagnostics = dict(self.recent)
+            self.diagnostics = dict(self.newest)
         self.keras_callbacks.epoch(metrics_of(entry["scores"], entry["oracle_accuracy"]), best)
         if self.model.stop_training:
             raise Stopped

@@ -46,7 +46,7 @@ def images_task(rows=40, size=32, seed=0):
     return Task("one-two", source, target, CLASSES, CLASSES[:SHARED], "images", size)
 
 
-SMALL = {"iterations": 8, "eval_interval": 4, "batch_size": 8, "feature_dim": 8, "num_topics": 4}
+SMALL = {"warmup": 0.0, "weight_smoothing": 0.0, "iterations": 8, "eval_interval": 4, "batch_size": 8, "feature_dim": 8, "num_topics": 4}
 
 
 def features_config(**given):
