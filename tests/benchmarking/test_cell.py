@@ -35,7 +35,7 @@ def test_equals_the_runner(data, tmp_path, isra):
     rows = [json.loads(row) for row in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     wanted = [row for row in rows if row["kind"] == "eval"]
     found = line["evaluations"]
-    assert found["step"] == [row["step"] for row in wanted] == [4, 8, 12]
+    assert found["step"] == [row["step"] for row in wanted] == [2, 6, 10, 12]  # 2 of them warm-up
     assert found["oracle_accuracy"] == pytest.approx([row["oracle_accuracy"] for row in wanted], abs=1e-6)
     for name in ("mean_entropy", "snd", "bnm"):
         assert found["scores"][name] == pytest.approx([row["scores"][name] for row in wanted], rel=1e-3), name
