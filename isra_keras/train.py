@@ -139,6 +139,8 @@ def _train(folders, args):
 
     for out, config in folders.items():  # before TensorFlow is loaded
         check_folder(out, config, args.resume)
+    if config.deterministic:  # its kernels round differently once in a thousand steps; read when TensorFlow is loaded
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     import keras
 
     from isra_keras.training.interrupt import Interrupted

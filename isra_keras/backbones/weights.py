@@ -30,8 +30,9 @@ def load_file(base, path, backbone):
 
     Args:
         base: built keras.Model.
-        path: relative to the working directory or to a folder of ISRA_DATA; .weights.h5 or .h5 of `base`'s structure; .keras of such a model, or of a whole network of this
-            package, whose backbone is taken; .npz for `resnet50_torch` (a torchvision state dict).
+        path: relative to the working directory or to a folder of ISRA_DATA; .weights.h5 or .h5 of `base`'s structure;
+            .keras of such a model, or of a whole network of this package, whose backbone is taken; .npz for
+            `resnet50_torch` (a torchvision state dict).
         backbone: name for the error text.
 
     Raises:

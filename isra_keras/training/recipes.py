@@ -197,7 +197,7 @@ def resolve(**given):
         given["eval_interval"] = max(1, round(values["eval_interval"] * share)) if share < 1 else values["eval_interval"]
     for name in ("method_options", "network_options", "multipliers"):
         given[name] = values.get(name, {}) | given.get(name, {})
-    if _is_fresh(given.get("backbone", values["backbone"]), given.get("weights", values["weights"])):
+    if is_fresh(given.get("backbone", values["backbone"]), given.get("weights", values["weights"])):
         given["multipliers"] = _fresh_backbone(given["multipliers"])
         given.setdefault("batch_norm", "batch")  # fresh weights have no statistics yet
     if given.get("backbone") == "features":
@@ -261,7 +261,7 @@ def _multipliers(values, cls, semantic):
     return parts | (SEMANTIC_MULTIPLIERS if semantic else {})
 
 
-def _is_fresh(backbone, weights):
+def is_fresh(backbone, weights):
     """Whether the backbone starts from random weights."""
     return backbone == "small_cnn" and weights in ("none", "imagenet") or weights == "none"
 

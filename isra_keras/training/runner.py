@@ -23,6 +23,7 @@ from isra_keras.training.checkpoint import CheckpointFolder, gather, restore, wi
 from isra_keras.training.interrupt import Interrupted, StopRequest
 from isra_keras.training.prepare import check_folder, check_task, is_longer, load_data, prepared_folder
 from isra_keras.training.progress import Progress
+from isra_keras.training.recipes import is_fresh
 from isra_keras.training.record import Events, Means, Metrics
 from isra_keras.training.results import RunResult, is_better, save_network, write_results
 
@@ -84,7 +85,8 @@ def make_deterministic():
 
     On a CPU the operations of a step then run one at a time, each still on all cores: side by side, they would share
     threads and add up in another order each time. TensorFlow takes that setting only before it has computed anything,
-    as is the case on the command line.
+    as is the case on the command line. The command line also sets TF_ENABLE_ONEDNN_OPTS=0: two equal runs of glyphs
+    with oneDNN's kernels parted by a rounding within 1,000 steps. In a notebook, set it before importing TensorFlow.
     """
     tf.config.experimental.enable_op_determinism()
     try:
@@ -321,10 +323,13 @@ class Training:
         """{name: signal} of this evaluation against the last one before adaptation began; warns once.
 
         That is the last of the stage before the final one, a warm-up's or the method's own; of a run in one stage it is
-        the first evaluation of all, and only what happens after it is noticed. Source only does not adapt.
+        the first evaluation of all, and only what happens after it is noticed. There is no warning from source only,
+        which does not adapt, nor where the backbone started from scratch: a sound adaptation leaves the predictions
+        of so weak a source model behind.
         """
         adapts = len(self.stages) > 1 or not self.model.method.starts_on_source
-        self.watch.warn = self.progress.message if adapts else None
+        weak = self.task.kind == "images" and is_fresh(self.config.backbone, self.config.weights)
+        self.watch.warn = self.progress.message if adapts and not weak else None
         if not self.in_final_stage:
             self.watch.reference = None
         fresh = self.watch.reference is None

@@ -14,7 +14,7 @@ from isra_keras.training.callbacks import RunCallback
 from isra_keras.training.interrupt import Interrupted
 from isra_keras.training.results import RunResult
 from isra_keras.training.runner import run
-from tests.training.small_task import CLASSES, features_config, features_task
+from tests.training.small_task import CLASSES, features_config, features_task, images_config, images_task
 
 
 def config(**given):
@@ -207,3 +207,23 @@ def test_nothing_is_written_before_data_and_network_are_fine(tmp_path):
         with pytest.raises(UserError):
             train(tmp_path / "run", **given)
         assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind, warned", [("features", True), ("images", False)])
+def test_collapse_is_told_unless_the_source_model_is_too_weak_to_compare_with(tmp_path, monkeypatch, capsys, kind, warned):
+    from isra_keras.selection.collapse import CollapseWatch
+
+    original = CollapseWatch.check
+
+    def runaway(self, step, logits, class_weights=None):
+        if step > 4:  # all rows taken for one class
+            logits = np.zeros_like(logits) + np.eye(logits.shape[1])[0] * 9
+        return original(self, step, logits, class_weights)
+
+    monkeypatch.setattr(CollapseWatch, "check", runaway)
+    if kind == "features":
+        train(tmp_path / "run")
+    else:
+        run(images_config(deterministic=False), tmp_path / "run", task=images_task(), quiet=True)
+    assert ("may have collapsed" in capsys.readouterr().err) == warned
+    assert lines(tmp_path / "run", "eval")[-1]["signals"]["largest_share"] == 1.0
