@@ -119,8 +119,6 @@ def main(argv=None):
     if args.resume and not args.out:
         raise UserError("Expected --out with --resume: the folder of the run to go on with.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if args.deterministic is not False:  # its kernels may round otherwise the next time; read when TensorFlow is loaded
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     if args.seeds is None:
         config = configuration(given, args.out, args.resume)
         folders = {Path(args.out) if args.out else free_folder(config): config}

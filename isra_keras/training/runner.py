@@ -81,12 +81,12 @@ def _policy(config):
 
 
 def make_deterministic():
-    """Equal results of equal runs, bit by bit.
+    """Equal results of equal runs, bit by bit for hundreds of steps.
 
     On a CPU the operations of a step then run one at a time, each still on all cores: side by side, they would share
     threads and add up in another order each time. TensorFlow takes that setting only before it has computed anything,
-    as is the case on the command line. The command line also sets TF_ENABLE_ONEDNN_OPTS=0: two equal runs of glyphs
-    with oneDNN's kernels parted by a rounding within 1,000 steps. In a notebook, set it before importing TensorFlow.
+    as is the case on the command line. It is not enough: two runs of the demo on two cores parted by a rounding after
+    600 to 800 steps (once in a thousand, with oneDNN's kernels and without). The cause is not known.
     """
     tf.config.experimental.enable_op_determinism()
     try:
