@@ -1,5 +1,6 @@
 """AdaptationModel: a network, a method and the semantic plug-in as one Keras model."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import keras
@@ -224,13 +225,13 @@ class AdaptationModel(keras.Model):
         """One step on one batch; returns {term: value, "loss", "learning_rate", diagnostics} as float32 scalars."""
         self._seed_draws()
         context = self.context()
-        with tf.GradientTape() as tape:
+        variables = self.trainable_variables
+        with tf.GradientTape() if tf.executing_eagerly() else nullcontext() as tape:
             views = self.forward(batch, network_training)
             terms = self.loss_terms(views, context)
             total = sum(terms.values())
             scaled = self.optimizer.scale_loss(total)
-        variables = self.trainable_variables
-        gradients = tape.gradient(scaled, variables)
+        gradients = tape.gradient(scaled, variables) if tape else _pairwise_gradients(scaled, variables)
         pairs = [(g, v) for g, v in zip(gradients, variables) if g is not None]
         logs = dict(terms, loss=total, learning_rate=ops.cast(self.optimizer.learning_rate, "float32"))
         for objective in self.objectives if context.stage != WARMUP else self.objectives[1:]:
@@ -383,6 +384,16 @@ class AdaptationModel(keras.Model):
 def _floats(images):
     """Images as float32; the values stay as they are (0..255)."""
     return ops.cast(images, "float32")
+
+
+def _pairwise_gradients(loss, variables):
+    """Gradients of a graph, summed two by two where several paths meet; None where there is no path.
+
+    A tape sums by `AddN`, which starts with whichever input's memory is free to be reused: with three inputs or more,
+    equal steps then differ by a rounding now and then, TensorFlow's op determinism notwithstanding.
+    """
+    values = [variable.value for variable in variables]
+    return tf.gradients(loss, values, aggregation_method=tf.AggregationMethod.EXPERIMENTAL_TREE)
 
 
 def _view(part, outputs):

@@ -82,7 +82,7 @@ def _training_options(add):
     add.add_argument("--augment", action=argparse.BooleanOptionalAction, default=None, help="random crops and flips")
     add.add_argument("--jit-compile", action=argparse.BooleanOptionalAction, default=None, help="XLA; slow on a CPU")
     add.add_argument("--deterministic", action=argparse.BooleanOptionalAction, default=None,
-                     help="equal runs repeat, but for rare roundings (default)")  # fmt: skip
+                     help="equal runs give equal bits (default)")  # fmt: skip
     add.add_argument("--select", metavar="SCORE", help="label-free score that picks the model (default mean_entropy)")
 
 

@@ -54,3 +54,9 @@ def far_from_half(ratio):
 def mix(first, second, ratio):
     """ratio first + (1 - ratio) second."""
     return ratio * first + (1.0 - ratio) * second
+
+
+def reorder(values, order):
+    """Rows `order` (n,) int32 of values (n,) or (n, k), by a product with a permutation: where a gradient goes through
+    `take`, TensorFlow sums it with others in no fixed order."""
+    return ops.matmul(ops.one_hot(order, values.shape[0], dtype=values.dtype), values)

@@ -3,7 +3,7 @@
 from keras import ops
 
 from isra_keras.layers import reverse_gradient
-from isra_keras.layers.mixing import mix
+from isra_keras.layers.mixing import mix, reorder
 from isra_keras.losses.soft_labels import smoothed_cross_entropy, soft_cross_entropy
 from isra_keras.objective import Objective
 
@@ -31,14 +31,12 @@ class MixedLosses(Objective):
         l_s, l_t, order_s, order_t = draws.source_ratio, draws.target_ratio, draws.source_order, draws.target_order
         f_s, z_s = self.forward(mix(x_s, ops.take(x_s, order_s, axis=0), l_s), 0, context)
         f_t, z_t = self.forward(mix(x_t, ops.take(x_t, order_t, axis=0), l_t), 1, context)
-        pairs, certain = a * ops.take(a, order_s, axis=0), mask * ops.take(mask, order_t, axis=0)
+        pairs, certain = a * reorder(a, order_s), mask * reorder(mask, order_t)
         mixed = mix(self.label_loss(z_s, labels), self.label_loss(z_s, ops.take(labels, order_s, axis=0)), l_s)
         share_s, share_t = (draws.ratio, 1.0 - draws.ratio) if self.reference_quirks else (1.0, 1.0)
         return {
             "intra_cls_source": ops.mean(mixed * ops.stop_gradient(pairs)),
-            "intra_cls_target": ops.mean(
-                self.soft_loss(z_t, mix(soft, ops.take(soft, order_t, axis=0), l_t)) * certain
-            ),
+            "intra_cls_target": ops.mean(self.soft_loss(z_t, mix(soft, reorder(soft, order_t), l_t)) * certain),
             "intra_adv_source": share_s * ops.mean(self.domain_loss(f_s, 0, lam) * reverse_gradient(pairs, lam)),
             "intra_adv_target": share_t * ops.mean(self.domain_loss(f_t, 1, lam)),
         }

@@ -81,18 +81,13 @@ def _policy(config):
 
 
 def make_deterministic():
-    """Equal results of equal runs, bit by bit for hundreds of steps.
+    """Equal results of equal runs, bit by bit.
 
-    On a CPU the operations of a step then run one at a time, each still on all cores: side by side, they would share
-    threads and add up in another order each time. TensorFlow takes that setting only before it has computed anything,
-    as is the case on the command line. It is not enough: two runs of the demo on two cores parted by a rounding after
-    600 to 800 steps (once in a thousand, with oneDNN's kernels and without). The cause is not known.
+    TensorFlow's op determinism is not enough: its graph optimiser turns sums into `AddN`, which starts with whichever
+    input's memory is free to be reused, so that equal runs part by a rounding once in a thousand steps.
     """
     tf.config.experimental.enable_op_determinism()
-    try:
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError:
-        pass
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
 
 
 class Training:
@@ -424,7 +419,7 @@ def next_batch(batches, training):
 
 
 def own_threads(dataset, threads=None):
-    """The dataset with threads of its own: the operations of a deterministic step run one after the other.
+    """The dataset with threads of its own, so that decoding does not wait for the operations of the step.
 
     Without tf.data's autotuning: its thread sleeps for up to a minute before it notices that an iterator is gone, and
     the end of every stage would wait for it. Parallel calls are then as many as there are threads.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from isra_keras.backbones import build_network
 from isra_keras.model import AdaptationModel
@@ -91,9 +92,17 @@ def run_stages(model, steps=2):
                 weights = model.update(evaluate(model))
                 assert weights is None or (np.shape(weights) == (CLASSES,) and np.all(np.isfinite(weights)))
             assert_finite(model.train_on(make_batch(model, step)))
+    assert_pairwise_sums(model)
     after = [v.numpy() for v in model.trainable_variables]
     assert all(np.all(np.isfinite(v)) for v in after)
     assert len(after) != len(before) or any(not np.array_equal(a, b) for a, b in zip(before, after))
+
+
+def assert_pairwise_sums(model):
+    """The step's graph has no `AddN` of three or more inputs, whose order depends on what memory is free just then."""
+    graph = tf.function(lambda: model.train_step(make_batch(model, 0)), autograph=False).get_concrete_function().graph
+    wide = [op.name for op in graph.get_operations() if op.type == "AddN" and len(op.inputs) > 2]
+    assert not wide, wide
 
 
 def assert_finite(logs):

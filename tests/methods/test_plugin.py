@@ -9,7 +9,7 @@ import tensorflow as tf
 from isra_keras.methods import METHODS, get_method
 from isra_keras.model import NETWORK_PARTS
 from isra_keras.semantic import SemanticAlignment
-from tests.methods.objective_test import evaluate, make_batch, make_model, optimizer
+from tests.methods.objective_test import assert_pairwise_sums, evaluate, make_batch, make_model, optimizer
 
 SMALL = {"discriminator_width": 8, "threshold": 0, "hidden": (8, 6)}
 PLUGIN_TERMS = ("class2vec", "receptors", "alignment")
@@ -85,3 +85,4 @@ def test_a_switch_with_no_weight_trains_as_the_plain_method(name):
     for part, variables in own.items():
         for a, b in zip(variables, with_plugin.parts()[part]):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7, err_msg=part)
+    assert_pairwise_sums(with_plugin)

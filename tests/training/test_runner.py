@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -227,3 +229,21 @@ def test_collapse_is_told_unless_the_source_model_is_too_weak_to_compare_with(tm
         run(images_config(deterministic=False), tmp_path / "run", task=images_task(), quiet=True)
     assert ("may have collapsed" in capsys.readouterr().err) == warned
     assert lines(tmp_path / "run", "eval")[-1]["signals"]["largest_share"] == 1.0
+
+
+def test_a_deterministic_sum_does_not_depend_on_whose_memory_is_free():
+    """In a process of its own: determinism cannot be taken back."""
+    code = """
+import numpy as np, tensorflow as tf
+from isra_keras.training.runner import make_deterministic
+make_deterministic()
+rows = [tf.constant(np.random.default_rng(i).normal(size=1000).astype("float32")) for i in range(3)]
+def total(keep):
+    def function(rows):
+        a, b, c = [tf.math.sin(row) for row in rows]
+        return (a + b + c, a, b) if keep else (a + b + c,)
+    return tf.function(function, autograph=False)(rows)[0].numpy()
+assert np.array_equal(total(keep=False), total(keep=True))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
