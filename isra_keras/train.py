@@ -83,6 +83,8 @@ def _training_options(add):
     add.add_argument("--jit-compile", action=argparse.BooleanOptionalAction, default=None, help="XLA; slow on a CPU")
     add.add_argument("--deterministic", action=argparse.BooleanOptionalAction, default=None,
                      help="equal runs give equal bits (default)")  # fmt: skip
+    add.add_argument("--guard", action=argparse.BooleanOptionalAction, default=None,
+                     help="keep no model that looks collapsed while there is a sound one (default)")  # fmt: skip
     add.add_argument("--select", metavar="SCORE", help="label-free score that picks the model (default mean_entropy)")
 
 

@@ -56,6 +56,8 @@ class TrainConfig:
         augment: random crops and flips.
         seed: of weights, batches, crops and dropout.
         select: label-free score that picks the model ("last": none does).
+        guard: an evaluation that looks collapsed (`selection.collapse`) is not picked before a sound one; if all do,
+            the model from before adaptation is, where there is one.
         reference_quirks: repeat the oddities of the authors' code: one step more, evaluation mode in the step of an
             evaluation, the stale factor n'.
         jit_compile: whole step under XLA.
@@ -109,6 +111,7 @@ class TrainConfig:
     augment: bool = True
     seed: int = 0
     select: str = "mean_entropy"
+    guard: bool = True
     reference_quirks: bool = False
     jit_compile: bool = False
     deterministic: bool = True

@@ -86,16 +86,24 @@ class RunResult:
             raise UserError(f"Expected the result of a run in '{path}'; it is missing or broken ({error}).") from error
 
 
-def is_better(entry, best, select):
+def is_better(entry, best, select, final_stage=None):
     """Whether an evaluation beats the best so far by a label-free score; the first of equals stays.
+
+    Sound evaluations come before the model from before adaptation, which comes before collapsed ones.
 
     Args:
         entry, best: lines of metrics.jsonl; best may be None.
         select: a name of `SCORES`, or "last".
+        final_stage: name of the stage that adapts; an entry of another one is from before it. None: all are of it.
     """
     from isra_keras.selection.scores import SCORES
 
-    if best is None or select == "last":
+    if best is None:
+        return True
+    standing, record = (_standing(one, final_stage) for one in (entry, best))
+    if standing != record:
+        return standing > record
+    if select == "last":
         return True
     value, record = entry["scores"].get(select), best["scores"].get(select)
     if value is None or not np.isfinite(value):
@@ -105,14 +113,21 @@ def is_better(entry, best, select):
     return value < record if SCORES[select][1] == "min" else value > record
 
 
+def _standing(entry, final_stage):
+    """2 for a sound evaluation, 1 for one from before adaptation, 0 for a collapsed one."""
+    if final_stage is not None and entry["stage"] != final_stage:
+        return 1
+    return 0 if entry.get("collapsed") else 2
+
+
 def choices(history, selected_step, final_stage):
-    """(selected, last, oracle) `Choice`s among the evaluations of the final stage."""
-    history = [entry for entry in history if entry["stage"] == final_stage]
+    """(selected, last, oracle) `Choice`s; the last and the oracle's are of the final stage."""
 
     def choice(entry):
         return Choice(entry["step"], entry.get("oracle_accuracy"), entry["scores"])
 
     selected = next(entry for entry in history if entry["step"] == selected_step)
+    history = [entry for entry in history if entry["stage"] == final_stage]
     labelled = [entry for entry in history if entry.get("oracle_accuracy") is not None]
     oracle = choice(max(labelled, key=lambda entry: entry["oracle_accuracy"])) if labelled else None
     return choice(selected), choice(history[-1]), oracle

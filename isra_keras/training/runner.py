@@ -273,9 +273,11 @@ class Training:
             "class_weights": None if weights is None else [float(value) for value in weights],
             "signals": self.check_collapse(evaluation.logits, weights),
         }
+        if self.guards():
+            entry["collapsed"] = bool(self.watch.reasons)
         self.evaluated = True
         self.history.append(entry)
-        best = self.in_final_stage and is_better(entry, self.best, self.config.select)
+        best = self.may_be_kept() and is_better(entry, self.best, self.config.select, self.stages[-1].name)
         if best:
             self.best = entry
             kept = gather(without_optimizer(self.model.state_variables()))
@@ -322,9 +324,7 @@ class Training:
         which does not adapt, nor where the backbone started from scratch: a sound adaptation leaves the predictions
         of so weak a source model behind.
         """
-        adapts = len(self.stages) > 1 or not self.model.method.starts_on_source
-        weak = self.task.kind == "images" and is_fresh(self.config.backbone, self.config.weights)
-        self.watch.warn = self.progress.message if adapts and not weak else None
+        self.watch.warn = self.progress.message if self.can_collapse() else None
         if not self.in_final_stage:
             self.watch.reference = None
         fresh = self.watch.reference is None
@@ -332,6 +332,19 @@ class Training:
         if fresh:
             self.checkpoints.save_reference(self.step, self.watch.reference)
         return signals
+
+    def can_collapse(self):
+        """Whether the signals mean something: the run adapts, and from a source model that is worth keeping."""
+        adapts = len(self.stages) > 1 or not self.model.method.starts_on_source
+        return adapts and not (self.task.kind == "images" and is_fresh(self.config.backbone, self.config.weights))
+
+    def guards(self):
+        return self.config.guard and not self.config.reference_quirks and self.can_collapse()
+
+    def may_be_kept(self):
+        """Whether this evaluation may be selected: those of the final stage, and the last one before it as a refuge."""
+        before = self.stage == len(self.stages) - 2 and self.local == self.lengths[self.stage]
+        return self.in_final_stage or (before and self.guards())
 
     def needs_source(self):
         return self.model.method.needs_source_evaluation or self.config.select in NEEDS_SOURCE
@@ -383,6 +396,8 @@ class Training:
     def finish(self):
         """Loads the selected weights, predicts once more, writes the results."""
         self.save()
+        if self.best["stage"] != self.stages[-1].name:
+            self.progress.message("every evaluation of the adaptation looks collapsed: the model from before it is kept")
         restore(without_optimizer(self.model.state_variables()), self.checkpoints.load_selected(self.selected_file))
         evaluation, indices = self.predict(self.task.target)
         rate = self.steps / self.train_seconds if self.train_seconds else 0.0
@@ -399,7 +414,6 @@ class Training:
         self.report_bad_images()
         self.callbacks.on_end(result)
         return result
-
 
     def report_bad_images(self):
         """Names the files that were left out, those that went bad during the run too, in bad_images.csv."""

@@ -231,6 +231,55 @@ def test_collapse_is_told_unless_the_source_model_is_too_weak_to_compare_with(tm
     assert lines(tmp_path / "run", "eval")[-1]["signals"]["largest_share"] == 1.0
 
 
+@pytest.fixture
+def collapsing(monkeypatch):
+    """Call it with steps whose evaluations are then found collapsed."""
+    from isra_keras.selection.collapse import CollapseWatch
+
+    def at(*steps):
+        old = CollapseWatch.check
+
+        def check(self, step, logits, class_weights=None):
+            signals = old(self, step, logits, class_weights)
+            self.reasons = ("told so",) if step in steps else ()
+            return signals
+
+        monkeypatch.setattr(CollapseWatch, "check", check)
+
+    return at
+
+
+def test_a_collapsed_evaluation_is_not_selected_before_a_sound_one(tmp_path, collapsing):
+    given = {"iterations": 12, "warmup": 4 / 12, "eval_interval": 2}
+    picked = train(tmp_path / "free", guard=False, **given).selected.step
+    assert picked > 4
+    collapsing(picked)
+    guarded = train(tmp_path / "guarded", **given)
+    assert 4 < guarded.selected.step != picked and guarded.last.step == 12
+    collapsed = [entry["step"] for entry in lines(tmp_path / "guarded", "eval") if entry["collapsed"]]
+    assert collapsed == [picked]
+
+
+def test_if_all_collapse_the_model_from_before_adaptation_is_kept(tmp_path, collapsing):
+    """Also where the run is stopped and goes on: the refuge is part of its state."""
+    given = {"iterations": 12, "warmup": 4 / 12, "eval_interval": 2}
+    collapsing(6, 8, 10, 12)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", callbacks=[At(7, lambda: os.kill(os.getpid(), signal.SIGTERM))], **given)
+    result = train(tmp_path / "run", resume=True, **given)
+    assert result.selected.step == 4 and result.last.step == 12 and result.oracle.step > 4
+    shipped, source = (keras.models.load_model(tmp_path / "run" / name) for name in ("model.keras", "source_model.keras"))
+    for a, b in zip(shipped.weights, source.weights):
+        np.testing.assert_array_equal(a, b)
+    assert load_run(tmp_path / "run")[1]["selected_step"] == 4
+
+
+def test_without_a_stage_before_the_best_of_the_collapsed_is_kept(tmp_path, collapsing):
+    collapsing(4, 8, 12)
+    result = train(tmp_path / "run", iterations=12)
+    assert result.selected == train(tmp_path / "free", iterations=12, guard=False).selected
+
+
 def test_a_deterministic_sum_does_not_depend_on_whose_memory_is_free():
     """In a process of its own: determinism cannot be taken back."""
     code = """
