@@ -60,8 +60,25 @@ class Events:
     def __init__(self, folder):
         self.folder, self.writer = Path(folder), None
 
-    def write(self, step, values, group):
-        """Scalars {name: float} at a step, as "group/name"."""
+    def write(self, entry):
+        """The scalars of a line of metrics.jsonl: "train/loss", "target/mean_entropy", "collapse/agreement", ..."""
+        if entry["kind"] == "train":
+            means = {name: value for name, value in entry.items() if name not in ("kind", "step", "stage")}
+            self._scalars(entry["step"], means, "train")
+            return
+        oracle = {"oracle_accuracy": entry.get("oracle_accuracy")}
+        self._scalars(entry["step"], entry["scores"] | oracle, "target")
+        self._scalars(entry["step"], entry.get("signals") or {}, "collapse")
+
+    def rewrite(self, metrics):
+        """Makes the events anew from metrics.jsonl: a resumed run would else show the steps it repeats twice."""
+        for path in self.folder.glob("events.out.tfevents.*"):
+            path.unlink()
+        if Path(metrics).is_file():
+            for line in Path(metrics).read_text(encoding="utf-8").splitlines():
+                self.write(json.loads(line))
+
+    def _scalars(self, step, values, group):
         import tensorflow as tf
 
         if self.writer is None:

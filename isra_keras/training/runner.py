@@ -222,8 +222,9 @@ class Training:
         if not means:
             return
         self.progress.step(self.step, means)
-        self.metrics.write({"kind": "train", "step": self.step, "stage": self.stages[self.stage].name, **means})
-        self.events.write(self.step, means, "train")
+        entry = {"kind": "train", "step": self.step, "stage": self.stages[self.stage].name, **means}
+        self.metrics.write(entry)
+        self.events.write(entry)
         if bad is not None:
             number, terms = bad
             self.stop_on(self.step - len(batches) + number + 1, terms, batches[number])
@@ -284,9 +285,7 @@ class Training:
             self.selected_file = self.checkpoints.save_selected(self.step, kept)
         seconds = time.monotonic() - started
         self.metrics.write({**entry, "seconds": round(seconds, 3)})
-        oracle = {} if entry["oracle_accuracy"] is None else {"oracle_accuracy": entry["oracle_accuracy"]}
-        self.events.write(self.step, entry["scores"] | oracle, "target")
-        self.events.write(self.step, entry["signals"], "collapse")
+        self.events.write(entry)
         self.events.flush()
         self.save()
         self.evaluation_seconds += time.monotonic() - started
@@ -376,6 +375,7 @@ class Training:
         found = self.checkpoints.load_newest(self.progress.message)
         if found is None:
             self.metrics.truncate(-1)
+            self.events.rewrite(self.metrics.path)
             return False
         _, arrays, state = found
         begun = state.get("lengths", self.lengths)[:-1]  # a longer run has a longer last stage, all else is history
@@ -389,6 +389,7 @@ class Training:
         self.recent = [{} for _ in self.means.logs]  # of these steps the samples are no longer known
         self.watch.reference = self.checkpoints.load_reference(self.step)
         self.metrics.truncate(self.step)
+        self.events.rewrite(self.metrics.path)
         self.progress.done = self.progress.first = self.step
         self.progress.message(f"resuming at step {self.step} of {self.config.iterations}")
         return True

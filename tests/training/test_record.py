@@ -58,7 +58,7 @@ def test_events_are_readable(tmp_path):
     events = Events(tmp_path / "tb")
     events.flush(), events.close()
     assert not (tmp_path / "tb").exists()
-    events.write(3, {"loss": 0.5, "bad": math.nan, "none": None}, "train")
+    events.write({"kind": "train", "step": 3, "stage": "adapt", "loss": 0.5, "bad": math.nan, "none": None})
     events.flush(), events.close()
     reader = EventAccumulator(str(tmp_path / "tb"))
     reader.Reload()

@@ -9,11 +9,13 @@ import sys
 import keras
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from isra_keras.errors import NotFinite, UserError
 from isra_keras.run_folder import load_run
 from isra_keras.training.callbacks import RunCallback
 from isra_keras.training.interrupt import Interrupted
+from isra_keras.training.record import Events
 from isra_keras.training.results import RunResult
 from isra_keras.training.runner import run
 from tests.training.small_task import CLASSES, features_config, features_task, images_config, images_task
@@ -95,11 +97,16 @@ def test_asked_to_stop_it_saves_and_goes_on(tmp_path, number):
     assert (out / "checkpoints" / "step_00000003.json").is_file() and not (out / "model.keras").exists()
     with open(out / "metrics.jsonl", "a") as file:
         file.write('{"kind": "train", "step": 4, "loss": 77}\n{"kind": "tr')  # of a process that came further
+    further = Events(out / "tensorboard")
+    further.write({"kind": "train", "step": 4, "stage": "adapt", "loss": 77.0}), further.close()
     watch = At(0, None)
     train(out, resume=True, callbacks=[watch])
     assert watch.seen == [4, 5, 6, 7, 8]
     assert [entry["step"] for entry in lines(out, "train")] == list(range(1, 9))
     assert all(entry["loss"] != 77 for entry in lines(out, "train"))
+    events = EventAccumulator(str(out / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    for tag, kind in (("train/loss", "train"), ("target/mean_entropy", "eval"), ("collapse/agreement", "eval")):
+        assert [event.step for event in events.Tensors(tag)] == [entry["step"] for entry in lines(out, kind)]
 
 
 class Crash(Exception):
