@@ -13,9 +13,9 @@ import numpy as np
 from isra_keras.errors import UserError
 from isra_keras.training.build import build_model
 from isra_keras.training.checkpoint import write_text
+from isra_keras.training.determinism import policy
 from isra_keras.training.interrupt import Interrupted
 from isra_keras.training.recipes import resolve
-from isra_keras.training.runner import _policy
 from tuning import space as spaces
 from tuning.trial import train_seed
 from tuning.trial_metrics import mean_metrics
@@ -73,7 +73,7 @@ class ISRAHyperModel(keras_tuner.HyperModel):
     def build(self, hp):
         """Compiled `AdaptationModel` of a trial's values and the first seed."""
         config = self.configuration(hp)
-        with _policy(config):
+        with policy(config):
             return build_model(config, self.task)
 
     def fit(self, hp, model, folder=None, callbacks=(), epochs=None, initial_epoch=0, verbose=None):
@@ -115,7 +115,7 @@ class ISRAHyperModel(keras_tuner.HyperModel):
             note = json.loads(path.read_text(encoding="utf-8"))
             if note["config"] == text:
                 return note["outcome"]
-        with _policy(config):
+        with policy(config):
             if model is not None and config.iterations != model.max_iterations:
                 model = None
             on_step = None if self.on_step is None else (lambda step: self.on_step(seed, step))

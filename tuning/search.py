@@ -131,7 +131,7 @@ def _run_tuner(args, out, config, objective, space):
         records.add_data(out, records.fingerprint(task))
     quiet = args.quiet or bool(os.environ.get(local.PARENT))
     with View(out, objective, names, args.max_trials, seeds=args.seeds, quiet=quiet) as view:
-        from isra_keras.training.runner import make_deterministic
+        from isra_keras.training.determinism import make_deterministic
         from tuning.hypermodel import ISRAHyperModel
         from tuning.tensorboard import HParamsLog
         from tuning.tuner import SearchTuner

@@ -108,8 +108,8 @@ def run_cells(args):
         return
     import keras
 
+    from isra_keras.training.determinism import make_deterministic, policy
     from isra_keras.training.prepare import load_data
-    from isra_keras.training.runner import _policy, make_deterministic
     from tuning import space as spaces
     from tuning.trial import train_seed
 
@@ -119,7 +119,7 @@ def run_cells(args):
         keras.backend.clear_session()
         fresh = spaces.apply(config, changed)
         fresh.seed = row["seed"]
-        with tempfile.TemporaryDirectory() as folder, _policy(fresh):
+        with tempfile.TemporaryDirectory() as folder, policy(fresh):
             try:
                 outcome = train_seed(fresh, task, Path(folder), with_source=False).to_json()
             except UserError as error:  # a loss that is not finite is a finding, too

@@ -25,12 +25,13 @@ from isra_keras.selection.collapse import CollapseWatch
 from isra_keras.selection.probe import source_probe
 from isra_keras.training.build import build_model
 from isra_keras.training.callbacks import Callbacks
+from isra_keras.training.determinism import policy
 from isra_keras.training.interrupt import Interrupted
 from isra_keras.training.prepare import check_task, load_data, prepared_folder
 from isra_keras.training.recipes import resolve
 from isra_keras.training.record import not_finite_terms
 from isra_keras.training.results import choices
-from isra_keras.training.runner import Training, _policy
+from isra_keras.training.runner import Training
 
 DIGITS = 6
 DATA_NAMES = ("dataset", "source", "target", "data_dir", "data_seed", "allow_incomplete", "on_bad_image")
@@ -68,7 +69,7 @@ def run_cell(cell, data_dir=None, work=None, threads=1, progress=None):
     check_task(task, config)
     light = task.kind == "features" or work is None
     out = Path(work or ".") / cell.folder
-    with _policy(config):
+    with policy(config):
         model = build_model(config, task)
         training = CellTraining(config, task, model, out, threads, progress, light)
         with nullcontext() if light else prepared_folder(out, config, (out / "config.json").is_file()):

@@ -1,5 +1,6 @@
 """`DomainPairs`: batches of source, target and middle samples as a pure function of (seed, step)."""
 
+import os
 import re
 import sys
 from contextlib import contextmanager
@@ -166,6 +167,18 @@ def evaluation_dataset(domain, batch_size, image_size=None, crop_size=None, cach
 
     numbers = tf.data.Dataset.range(-(-count // batch_size)).map(lambda number: tf.cast(number, tf.int32))
     return numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+
+
+def own_threads(dataset, threads=None):
+    """The dataset with threads of its own, so that decoding does not wait for the operations of the step.
+
+    Without tf.data's autotuning: its thread sleeps for up to a minute before it notices that an iterator is gone, and
+    the end of every stage would wait for it. Parallel calls are then as many as there are threads.
+    """
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = threads or os.cpu_count() or 1
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 @contextmanager

@@ -1,18 +1,14 @@
 """`run`: a configuration becomes a run folder. Interrupted at any moment, it goes on exactly where it was."""
 
 import json
-import os
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from isra_keras.data.image_folder import summary, table
-from isra_keras.data.pairs import DomainPairs, evaluation_dataset, plain_errors
+from isra_keras.data.pairs import DomainPairs, evaluation_dataset, own_threads, plain_errors
 from isra_keras.errors import NotFinite
 from isra_keras.model import WARMUP
 from isra_keras.selection import NEEDS_SOURCE, CollapseWatch, score_all
@@ -20,6 +16,7 @@ from isra_keras.selection.oracle import oracle_accuracy
 from isra_keras.training.build import build_model, make_schedule, stage_lengths
 from isra_keras.training.callbacks import Callbacks
 from isra_keras.training.checkpoint import CheckpointFolder, gather, restore, without_optimizer, write_text
+from isra_keras.training.determinism import policy
 from isra_keras.training.interrupt import Interrupted, StopRequest
 from isra_keras.training.prepare import check_folder, check_task, is_longer, load_data, prepared_folder
 from isra_keras.training.progress import Progress
@@ -58,36 +55,12 @@ def run(config, out, resume=False, callbacks=(), task=None, quiet=False):
     check_folder(out, config, resume)
     if resume and (out / "result.json").is_file() and not is_longer(out, config):
         return RunResult.load(out / "result.json")
-    with _policy(config):
+    with policy(config):
         task = task or load_data(config)
         check_task(task, config)
         model = build_model(config, task)
         with prepared_folder(out, config, resume):
             return Training(config, task, model, out, Callbacks(callbacks)).run(resume, quiet)
-
-
-@contextmanager
-def _policy(config):
-    """Precision, seeds and determinism of a run; precision is put back."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(config.precision)
-    keras.utils.set_random_seed(config.seed)
-    if config.deterministic:
-        make_deterministic()
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def make_deterministic():
-    """Equal results of equal runs, bit by bit.
-
-    TensorFlow's op determinism is not enough: its graph optimiser turns sums into `AddN`, which starts with whichever
-    input's memory is free to be reused, so that equal runs part by a rounding once in a thousand steps.
-    """
-    tf.config.experimental.enable_op_determinism()
-    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
 
 
 class Training:
@@ -431,18 +404,6 @@ def next_batch(batches, training):
         batch = next(batches)
     training.wait_seconds += time.monotonic() - started
     return batch
-
-
-def own_threads(dataset, threads=None):
-    """The dataset with threads of its own, so that decoding does not wait for the operations of the step.
-
-    Without tf.data's autotuning: its thread sleeps for up to a minute before it notices that an iterator is gone, and
-    the end of every stage would wait for it. Parallel calls are then as many as there are threads.
-    """
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = threads or os.cpu_count() or 1
-    options.autotune.enabled = False
-    return dataset.with_options(options)
 
 
 def _known(value):

@@ -291,7 +291,7 @@ def test_a_deterministic_sum_does_not_depend_on_whose_memory_is_free():
     """In a process of its own: determinism cannot be taken back."""
     code = """
 import numpy as np, tensorflow as tf
-from isra_keras.training.runner import make_deterministic
+from isra_keras.training.determinism import make_deterministic
 make_deterministic()
 rows = [tf.constant(np.random.default_rng(i).normal(size=1000).astype("float32")) for i in range(3)]
 def total(keep):
