@@ -86,7 +86,7 @@ def make(folder, against=None, data_dir=None, flags="flagged", index=True):
     except ModuleNotFoundError as error:
         files.close()
         if error.name and error.name.startswith("gradio"):
-            raise UserError("Expected gradio; it is not installed: pip install 'isra_keras[app]'.") from error
+            raise UserError("Expected gradio; it is not installed: pip install -e '.[app]'.") from error
         raise
     except BaseException:
         files.close()

@@ -81,7 +81,7 @@ def check_packages():
         rows.append(_row(name, "ok" if version else "missing", version or f"not installed: pip install {name}"))
     for name, extra in EXTRAS.items():
         version = _version(name)
-        wish = f"not installed, optional: pip install 'isra_keras[{extra}]'"
+        wish = f"not installed, optional: pip install -e '.[{extra}]'"
         rows.append(_row(name, "ok" if version else "note", version or wish))
     return rows
 
@@ -115,7 +115,7 @@ def check_devices():
     if not any(row["name"].startswith("GPU") for row in rows):
         rows.append(
             _row(
-                "GPU", "note", "none; ResNet-50 takes seconds a step on a CPU. With one: pip install 'isra_keras[gpu]'"
+                "GPU", "note", "none; ResNet-50 takes seconds a step on a CPU. With one: pip install -e '.[gpu]'"
             )
         )
     return rows

@@ -57,7 +57,7 @@ def test_missing_package_is_not_healthy(tasks, capsys, monkeypatch):
     rows = {row["name"]: row for row in report["packages"]}
     assert code == 1 and not report["healthy"] and len(report["datasets"]) == 1
     assert rows["rich"]["status"] == "missing" and "pip install rich" in rows["rich"]["detail"]
-    assert rows["gradio"]["status"] == "note" and "isra_keras[app]" in rows["gradio"]["detail"]
+    assert rows["gradio"]["status"] == "note" and ".[app]" in rows["gradio"]["detail"]
 
 
 def test_unknown_dataset(tasks, capsys):

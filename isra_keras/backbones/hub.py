@@ -21,7 +21,7 @@ def create(preset, image_shape, pretrained):
         import keras_hub
     except ImportError as error:
         raise UserError(
-            f"Expected keras-hub for backbone 'hub:{preset}'; it is not installed. Do: pip install 'isra_keras[hub]'"
+            f"Expected keras-hub for backbone 'hub:{preset}'; it is not installed. Do: pip install -e '.[hub]'"
         ) from error
     if not preset:
         raise UserError("Expected hub:<preset>, e.g. hub:hf://timm/resnet50.tv_in1k; received an empty preset.")
