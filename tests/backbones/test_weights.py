@@ -84,7 +84,7 @@ def test_failed_download_names_three_ways_out(monkeypatch):
 
 def test_hub_without_keras_hub(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_hub", None)
-    with pytest.raises(UserError, match=r"pip install 'isra_keras\[hub\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '.\[hub\]'"):
         build_network("hub:hf://timm/resnet50.tv_in1k", 3)
 
 
