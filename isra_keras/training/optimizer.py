@@ -74,6 +74,8 @@ class PartwiseSGD(keras.optimizers.Optimizer):
         if decay:
             gradient = gradient + decay * variable
         buffer = self.momentums[self._get_variable_index(variable)]
+        if keras.backend.backend() == "tensorflow":
+            return _fused_update(variable, buffer, gradient, rate, self.momentum, self.nesterov)
         renewed = self.momentum * ops.convert_to_tensor(buffer) + gradient
         self.assign(buffer, renewed)
         direction = gradient + self.momentum * renewed if self.nesterov else renewed
@@ -88,3 +90,14 @@ class PartwiseSGD(keras.optimizers.Optimizer):
             multipliers={part: list(pair) for part, pair in self.multipliers.items()},
         )
         return config
+
+
+def _fused_update(variable, buffer, gradient, rate, momentum, nesterov):
+    """The last two lines of the update in one pass over the weights: most of the time of a step on features is here."""
+    import tensorflow as tf
+
+    weights, mean = (one.value if isinstance(one, keras.Variable) else one for one in (variable, buffer))
+    tf.raw_ops.ResourceApplyMomentum(
+        var=weights.handle, accum=mean.handle, lr=rate, grad=gradient,
+        momentum=tf.cast(momentum, gradient.dtype), use_nesterov=nesterov,
+    )  # fmt: skip
