@@ -46,8 +46,8 @@ def build_parser():
     how.add_argument("--dry-run", action="store_true", help="list the cells and stop")
     how.add_argument("--quiet", action="store_true", help="no progress")
     results = parser.add_argument_group("results")
-    results.add_argument("--out", metavar="FILE", help="jsonl of the grid (default benchmarks/results/<dataset>.jsonl); "
-                         "of --report: RESULTS.md")  # fmt: skip
+    results.add_argument("--out", metavar="FILE", help="jsonl of the grid (default benchmarks/results/<dataset>.jsonl), or "
+                         "a folder for a file a method; of --report: RESULTS.md")  # fmt: skip
     results.add_argument("--report", nargs="+", metavar="JSONL", help="make the report of finished cells and stop")
     results.add_argument("--csv", metavar="FILE", help="the report's tables as CSV too")
     results.add_argument("--latex", metavar="FILE", help="the report's tables as LaTeX too")
@@ -72,8 +72,8 @@ def main(argv=None):
         return _read_results(args)
     cells = cells_of(args)
     out = Path(args.out or Path("benchmarks") / "results" / f"{cells[0].dataset}.jsonl")
-    if out.suffix != ".jsonl":
-        raise UserError(f"Expected --out of a grid to end with .jsonl; received '{out}'.")
+    if out.suffix not in (".jsonl", ""):
+        raise UserError(f"Expected --out of a grid to end with .jsonl, or to be a folder; received '{out}'.")
     if args.jobs < 1:
         raise UserError(f"Expected --jobs of at least 1; received {args.jobs}.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -85,7 +85,7 @@ def test_goes_on_after_a_kill(tmp_path):
     [
         ([], "--dataset, a file of a grid"),
         (["--dataset", "pacs_features", "--jobs", "0"], "--jobs of at least 1"),
-        (["--dataset", "pacs_features", "--out", "r.md"], "end with .jsonl"),
+        (["--dataset", "pacs_features", "--out", "r.md"], "end with .jsonl, or to be a folder"),
         (["grid.toml", "--dataset", "pacs_features"], "a file or the grid's options"),
         (["--dataset", "pacs_features", "--set", "batch_size"], "--set as NAME=VALUE"),
         (["--report", "missing.jsonl"], "can't be read"),

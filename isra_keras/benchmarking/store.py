@@ -1,4 +1,8 @@
-"""Results on the disk: one JSON object a line, appended and flushed; a line that a crash cut off is dropped."""
+"""Results on the disk: one JSON object a line, appended and flushed; a line that a crash cut off is dropped.
+
+In one jsonl file, or in a folder with a file for each method with and without ISRA, which keeps the files of large
+grids small.
+"""
 
 import json
 import os
@@ -13,10 +17,10 @@ LINE_FORMAT = 1
 
 
 class Store:
-    """A jsonl file of finished and failed cells.
+    """Finished and failed cells.
 
     Args:
-        path: made with the first line.
+        path: a jsonl file, or a folder for many; made with the first line.
     """
 
     def __init__(self, path):
@@ -24,7 +28,7 @@ class Store:
 
     @contextmanager
     def alone(self):
-        """Holds the file against a second benchmark.
+        """Holds the file or folder against a second benchmark.
 
         Raises:
             UserError: if another one has it.
@@ -47,34 +51,48 @@ class Store:
 
     def append(self, line):
         """Adds a line and flushes it to the disk."""
-        with open(self.path, "a", encoding="utf-8") as file:
+        path = self.path
+        if not _is_file(path):
+            cell = line["cell"]
+            path = path / f"{cell['method']}-{cell['isra']}.jsonl"
+            path.parent.mkdir(exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line, separators=(",", ":")) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
     def lines(self):
         """All lines, in order; see `read_lines`."""
-        return read_lines([self.path]) if self.path.is_file() else []
+        return read_lines([self.path]) if self.path.exists() else []
 
     def done(self, with_failed=False):
         """Keys of the cells that need not run again."""
         return {key for key, line in latest(self.lines()).items() if with_failed or line["status"] == "done"}
 
     def _mend(self):
-        """Cuts off a last line without its end."""
-        if not self.path.is_file():
-            return
-        content = self.path.read_bytes()
-        if content and not content.endswith(b"\n"):
-            with open(self.path, "r+b") as file:
-                file.truncate(content.rfind(b"\n") + 1)
+        """Cuts off last lines without their ends."""
+        for path in files_of(self.path) if self.path.exists() else ():
+            content = path.read_bytes()
+            if content and not content.endswith(b"\n"):
+                with open(path, "r+b") as file:
+                    file.truncate(content.rfind(b"\n") + 1)
+
+
+def _is_file(path):
+    return path.suffix == ".jsonl"
+
+
+def files_of(path):
+    """The jsonl files that a path names: itself, or those of the folder, by name."""
+    path = Path(path)
+    return sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
 
 
 def read_lines(paths):
     """Lines of several files.
 
     Args:
-        paths: jsonl files.
+        paths: jsonl files, or folders of them.
 
     Returns:
         List of dict, each with "cell" and "status".
@@ -83,7 +101,7 @@ def read_lines(paths):
         UserError: a file that is missing, is broken before its last line, or was written by a later version.
     """
     lines = []
-    for path in map(Path, paths):
+    for path in (file for path in paths for file in files_of(path)):
         try:
             rows = path.read_text(encoding="utf-8").split("\n")
         except OSError as error:

@@ -32,6 +32,19 @@ def test_a_line_cut_off_by_a_crash_is_dropped(tmp_path):
     assert [entry["cell"]["seed"] for entry in store.lines()] == [0, 2]
 
 
+def test_a_folder_holds_a_file_for_each_row(tmp_path):
+    store = Store(tmp_path / "grid")
+    with store.alone():
+        for one in (line(), line(isra="paper"), line(seed=1), failed(method="shot")):
+            store.append(one)
+    assert sorted(path.name for path in store.path.iterdir()) == ["ba3us-off.jsonl", "ba3us-paper.jsonl", "shot-off.jsonl"]
+    with open(store.path / "shot-off.jsonl", "a") as file:
+        file.write('{"cut off')
+    with store.alone():
+        store.append(line(method="shot"))
+    assert len(store.done()) == 4 and len(read_lines([store.path])) == 5
+
+
 def test_broken_in_the_middle_is_told(tmp_path):
     path = tmp_path / "r.jsonl"
     path.write_text("{}\n" + json.dumps(line()) + "\n")
