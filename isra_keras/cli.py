@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import warnings
 
 from isra_keras.errors import UserError
 
@@ -30,6 +31,7 @@ def run(main, argv=None):
         int: what `main` returned, 2 after a `UserError` (3 if a loss is not finite) or a full disk, 130 after Ctrl-C.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    warnings.formatwarning = _plain_warning
     try:
         return int(main(argv) or 0)
     except UserError as error:
@@ -50,6 +52,11 @@ def run(main, argv=None):
             file=sys.stderr,
         )
         return 2
+
+
+def _plain_warning(message, category, filename, lineno, line=None):
+    """What the user should know in one line; other people's warnings say where they come from."""
+    return f"warning: {message}\n" if category is UserWarning else f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def dispatch(argv=None):

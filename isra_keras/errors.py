@@ -1,6 +1,9 @@
 """The exceptions that the command line turns into a sentence and an exit code."""
 
 
+import difflib
+
+
 class UserError(Exception):
     """Something the user can mend: says what was expected, what was received and what to do.
 
@@ -9,6 +12,12 @@ class UserError(Exception):
     """
 
     exit_code = 2
+
+
+def did_you_mean(name, valid):
+    """ " Did you mean 'ba3us'?" for a name that is nearly a valid one, else ""."""
+    near = difflib.get_close_matches(str(name).lower().replace("-", "_"), list(valid), n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""
 
 
 class NotFinite(UserError):

@@ -133,6 +133,7 @@ class Objective(keras.layers.Layer):
         needs_source_evaluation: `on_evaluation` also receives the source set.
         multipliers: {part name: (learning-rate multiplier, weight-decay multiplier)} for its own parts.
         starts_on_source: its first stage trains on source labels anyway; recipes give it no warm-up.
+        aligned: the network's output that the semantic plug-in looks at, "features" or "pooled".
     """
 
     network_options: dict = {}
@@ -140,6 +141,7 @@ class Objective(keras.layers.Layer):
     needs_source_evaluation = False
     multipliers: dict = {}
     starts_on_source = False
+    aligned = "features"
 
     def __init__(self, **kwargs):
         kwargs["dtype"] = "float32"  # losses are float32 under every precision policy

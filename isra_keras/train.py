@@ -289,10 +289,27 @@ def show_result(result, folders):
         console.print("The target has no labels: accuracy is unknown, the choice is label-free.")
     names, total = result.shared_classes, len(result.class_weights)
     console.print(f"Judged shared: {len(names)} of {total} classes: {', '.join(names)}", highlight=False)
+    if labelled:
+        console.print(found_classes(names, present_classes(out)), highlight=False)
     speed = f"{result.steps_per_second:.1f} it/s, {100 * result.data_wait_share:.0f} % of it waiting for data"
     console.print(f"{result.seconds:.0f} s ({speed})", highlight=False)
     print(f"model {out}/model.keras · report {out}/report/report.md · curves: tensorboard --logdir {out}/tensorboard")
     print(f"next:\n  python -m isra_keras.evaluate {out}\n  python -m isra_keras.predict {out} IMAGES_OR_FOLDER")
+
+
+def present_classes(out):
+    """Names of the classes that the labelled target of a run shows, from model.json."""
+    classes = json.loads((out / "model.json").read_text(encoding="utf-8")).get("classes") or []
+    return [row["name"] for row in classes if row["count"]]
+
+
+def found_classes(judged, present):
+    """Sentence: how many of the present classes were judged shared, and which were missed or taken by mistake."""
+    missed = [name for name in present if name not in judged]
+    extra = [name for name in judged if name not in present]
+    parts = [f"missed {', '.join(missed)}"] * bool(missed) + [f"taken though absent {', '.join(extra)}"] * bool(extra)
+    found = f"By the target's labels: {len(present) - len(missed)} of {len(present)} present classes found"
+    return f"{found}; {'; '.join(parts)}." if parts else f"{found}, none too many."
 
 
 def show_seeds(results, base):

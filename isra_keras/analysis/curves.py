@@ -15,6 +15,20 @@ NOT_PLOTTED = {
 FIRST = ("loss", "classification", "adversarial", "class2vec", "alignment", "receptors", "target_entropy",
          "complement_entropy")  # fmt: skip
 MAX_PANELS = 30
+MEANING = {
+    "bnm": "batch nuclear norm of the predictions: confident and diverse (higher is better)",
+    "snd": "soft neighbourhood density: predictions form dense groups (higher is better)",
+    "information_maximisation": "entropy of the mean prediction minus mean entropy, nats (higher is better)",
+    "mean_entropy": "mean entropy of the predictions, nats (lower is better); selects the model by default",
+    "dev": "source error weighted towards the target (lower is better)",
+    "receptors": "error of the receptors and their L1 norm; the norm is most of it at the start",
+    "receptor_r2": "share of the topics' variance that the receptors explain; below 0 they explain less than a constant",
+    "receptor_mean_weight": "mean |W| of the receptors",
+    "attention_sparsity": "of the attention (Hoyer): 0 even over all samples and features, 1 on one",
+    "active_topics": "share of topics whose response varies within the batch",
+    "alignment_largest_topic": "the alignment loss of the worst aligned topic, before its weight",
+}
+"""What the panels are whose names do not say it."""
 
 
 def read_history(path):
@@ -63,6 +77,22 @@ def series(history):
     )
 
 
+def stage_borders(history):
+    """Steps after which another stage begins."""
+    found, stage, last = {}, None, 0
+    for entry in history:
+        if stage is not None and entry.get("stage") not in (None, stage):
+            found[last] = True
+        stage, last = entry.get("stage") or stage, entry["step"]
+    return list(found)
+
+
+def meanings(history):
+    """Markdown list of what the less familiar panels are."""
+    names = set().union(*series(history))
+    return "\n".join(f"- *{name.replace('_', ' ')}*: {text}" for name, text in MEANING.items() if name in names)
+
+
 def plot_curves(history, path):
     """Small multiples: one panel for each training term and each evaluation score.
 
@@ -82,16 +112,18 @@ def plot_curves(history, path):
         return False
     steps = [step for _, points, _ in panels for step in points[0]]
     limits = (min(steps), max(max(steps), min(steps) + 1))
+    borders = stage_borders(history)
     columns = min(4, len(panels))
     rows = math.ceil(len(panels) / columns)
     with style.figure(2.9 * columns, 1.9 * rows + 0.5, rows, columns, squeeze=False) as (made, axes):
         for axis, panel in zip(axes.flat, panels):
+            for border in borders:
+                axis.axvline(border, color=style.GREY, linewidth=0.9, linestyle="--")
             _panel(axis, *panel, limits)
         for axis in axes.flat[len(panels) :]:
             axis.set_visible(False)
-        made.suptitle(
-            "blue: training (line: moving mean) · green: evaluation on the target · red: uses target labels", fontsize=9
-        )
+        title = "blue: training (line: moving mean) · green: evaluation on the target · orange: uses target labels"
+        made.suptitle(title + (" · dashed: next stage" if borders else ""), fontsize=9)
         made.supxlabel("step", fontsize=9)
         style.save(made, path)
     return True
@@ -111,9 +143,9 @@ def _panel(axis, title, points, colour, limits):
     few = len(values) <= 40 and colour != style.BLUE
     axis.plot(steps, values, color=colour, linewidth=1.4, marker="o" if few else None, markersize=3)
     axis.set_title(title.replace("_", " "), loc="left")
-    axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 2.5, 5, 10]))
     axis.yaxis.set_major_locator(MaxNLocator(4))
-    axis.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
     margin = 0.03 * (limits[1] - limits[0])
     axis.set_xlim(limits[0] - margin, limits[1] + margin)
 

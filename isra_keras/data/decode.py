@@ -6,6 +6,7 @@ header and ending only (fast enough for a scan of the whole dataset) and decodes
 
 import io
 import os
+import re
 
 import numpy as np
 
@@ -140,7 +141,9 @@ def _open(stream, max_pixels):
     try:
         image = Image.open(stream, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadImageError(f"oversized: {error}") from error
+        found = re.search(r"\d+", str(error))
+        pixels = f"{int(found[0]):,} pixels" if found else "too many pixels"
+        raise BadImageError(f"oversized: {pixels}, the limit is {max_pixels:,} in all") from error
     except Image.UnidentifiedImageError as error:
         raise BadImageError(f"not an image of a known format ({', '.join(FORMATS)})") from error
     width, height = image.size

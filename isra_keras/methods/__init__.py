@@ -2,7 +2,7 @@
 
 import importlib
 
-from isra_keras.errors import UserError
+from isra_keras.errors import UserError, did_you_mean
 
 METHODS = {
     "source_only": "source_only:SourceOnly",
@@ -33,6 +33,6 @@ def get_method(name: str) -> type:
     """
     key = name.lower().replace("-", "_")
     if key not in METHODS:
-        raise UserError(f"Expected --method to be one of {', '.join(METHODS)}; received {name!r}.")
+        raise UserError(f"Expected --method to be one of {', '.join(METHODS)}; received {name!r}." + did_you_mean(name, METHODS))
     module, class_name = METHODS[key].split(":")
     return getattr(importlib.import_module(f"isra_keras.methods.{module}"), class_name)

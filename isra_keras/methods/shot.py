@@ -51,7 +51,8 @@ class SHOT(Objective):
         threshold: a class needs more samples than this to be kept; 10 on Office-Home, 30 on ImageNet to Caltech.
         label_smoothing: of (1).
         source_share: share of the steps that train on the source.
-        stored_rows: at most so many source rows are kept for the semantic plug-in, which aligns pooled features.
+        stored_rows: at most so many source rows are kept for the semantic plug-in. It aligns pooled features, as in
+            ISRA's paper; those of the bottleneck where the backbone is frozen and pooled ones could not follow.
 
     Reference:
         https://arxiv.org/abs/2002.08546, equations 1 to 7; the official repository with its fix of June 2022.
@@ -73,6 +74,10 @@ class SHOT(Objective):
         self.pseudo_weight, self.entropy_weight, self.diversity = pseudo_weight, entropy_weight, diversity
         self.threshold, self.label_smoothing, self.source_share = threshold, label_smoothing, source_share
         self.stored_rows = stored_rows
+
+    def attach(self, network):
+        learns = keras.Model(network.inputs, network.output["pooled"]).trainable_weights
+        self.aligned = "pooled" if learns else "features"
 
     def stages(self):
         adapt = Stage("adapt", 1.0 - self.source_share, frozen=("classifier",), uses_source=False)
@@ -108,25 +113,26 @@ class SHOT(Objective):
         """(2); in stage "source" it also stores source features, if the semantic plug-in asked for them."""
         self.pseudo_labels.assign(centroid_labels(evaluation.features, evaluation.logits, self.threshold))
         if evaluation.source is not None and self.needs_source_evaluation and evaluation.context.stage == "source":
-            order = np.random.default_rng(0).permutation(len(evaluation.source.pooled))
-            rows = np.resize(order, self.source_pooled.shape[0])
-            self.source_pooled.assign(np.asarray(evaluation.source.pooled, "float32")[rows])
+            found = np.asarray(getattr(evaluation.source, self.aligned), "float32")
+            order = np.random.default_rng(0).permutation(len(found))
+            self.source_rows.assign(found[np.resize(order, self.source_rows.shape[0])])
 
     def semantic_dim(self, feature_dim, pooled_dim):
-        """The plug-in aligns pooled features; asking makes room for those of the source, kept for stage "adapt"."""
+        """Asking for the width makes room for the source's features, kept for stage "adapt"."""
         self.needs_source_evaluation = True
+        width = pooled_dim if self.aligned == "pooled" else feature_dim
         rows = max(min(self.sizes.get("source", 0), self.stored_rows), 1)
-        self.source_pooled = self.add_weight(
-            shape=(rows, pooled_dim), initializer="zeros", trainable=False, name="source_pooled"
+        self.source_rows = self.add_weight(
+            shape=(rows, width), initializer="zeros", trainable=False, name="source_rows"
         )  # fmt: skip
-        return pooled_dim
+        return width
 
     def semantic_views(self, views, context):
-        """Pooled target features against stored source features, other rows at every step."""
-        target = replace(views.target, features=ops.cast(views.target.pooled, "float32"))
-        rows, stored = target.size, self.source_pooled.shape[0]
+        """Target features against stored source features, other rows at every step."""
+        target = replace(views.target, features=ops.cast(getattr(views.target, self.aligned), "float32"))
+        rows, stored = target.size, self.source_rows.shape[0]
         chosen = (ops.cast(context.step, "int32") % stored * rows + ops.arange(rows, dtype="int32")) % stored
-        return Views(replace(target, features=ops.take(self.source_pooled, chosen, axis=0)), target)
+        return Views(replace(target, features=ops.take(self.source_rows, chosen, axis=0)), target)
 
     def get_config(self):
         return super().get_config() | {

@@ -70,7 +70,7 @@ class Progress:
         """
         self.paused += seconds
         name, value = next(iter(entry["scores"].items()))
-        self.score = f"target {name.replace('_', ' ')} {value:.4f}" + (" *" if best else "")
+        self.score = f"target {name.replace('_', ' ')} {value:.4f}" + (" (best)" if best else "")
         if self.live is not None:
             self.live.update(self.task, score=self.score)
         elif not self.quiet:

@@ -12,7 +12,7 @@ evaluations as often in proportion as the method needs them.
 
 import copy
 
-from isra_keras.errors import UserError
+from isra_keras.errors import UserError, did_you_mean
 from isra_keras.training.config import TrainConfig
 
 INVERSE = {"name": "inverse", "gamma": 1e-3, "power": 0.75, "period": 1.0, "clamp": None}
@@ -223,7 +223,7 @@ def _dataset(name):
     key = "folders" if name is None else str(name).lower().replace("-", "_")
     if key not in DATASETS or key == "folders" and name is not None:
         valid = ", ".join(k for k in DATASETS if k != "folders")
-        raise UserError(f"Expected --dataset to be one of {valid}; received {name!r}.")
+        raise UserError(f"Expected --dataset to be one of {valid}; received {name!r}." + did_you_mean(name, DATASETS))
     return DATASETS[key]
 
 

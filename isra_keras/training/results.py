@@ -174,8 +174,7 @@ def save_semantic(model, path):
         return None
     width = int(plugin.receptors.hidden_kernel.shape[1])
     save_network(topic_network(plugin, width), path)
-    pooled = type(model.method).semantic_dim is not Objective.semantic_dim  # SHOT
-    return {"num_topics": plugin.num_topics, "variant": plugin.variant, "inputs": "pooled" if pooled else "features"}
+    return {"num_topics": plugin.num_topics, "variant": plugin.variant, "inputs": model.method.aligned}
 
 
 def class_table(evaluation, labels, class_names):

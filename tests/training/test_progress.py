@@ -24,7 +24,7 @@ def test_plain_line_after_an_evaluation():
         progress.evaluated(ENTRY, best=True)
     line = stream.getvalue()
     assert line.count("\n") == 1 and line.startswith("10/100 · loss 2.000 class 1.500")
-    assert "it/s" in line and "left" in line and line.rstrip().endswith("target mean entropy 0.2500 *")
+    assert "it/s" in line and "left" in line and line.rstrip().endswith("target mean entropy 0.2500 (best)")
 
 
 def test_plain_lines_between_evaluations_are_rare(monkeypatch):
