@@ -1,5 +1,6 @@
 """SHOT: pseudo-labels, both stages' losses with gradients, the official adaptation loop, stored source features."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -143,6 +144,8 @@ def test_semantic_plug_in_sees_stored_source_features():
     method = SHOT(stored_rows=5)
     network = build_network("features", 3, 4, image_shape=(6,), weights="none", **SHOT.network_options)
     AdaptationModel(network, method, sizes={"source": 9, "target": 7})
+    assert method.aligned == "features"  # nothing below the bottleneck could follow
+    method.aligned = "pooled"
     assert method.semantic_dim(4, 6) == 6 and method.needs_source_evaluation
     source = np.random.default_rng(2).normal(size=(9, 6)).astype("float32")
     target = np.random.default_rng(3).normal(size=(7, 6)).astype("float32")
@@ -177,4 +180,13 @@ def test_objective(options):
 def test_objective_with_semantic_plug_in():
     model = make_model(SHOT, semantic=SemanticAlignment(num_topics=3, receptor_width=4))
     run_stages(model)
-    assert np.any(model.method.source_pooled.numpy() != 0.0)
+    assert np.any(model.method.source_rows.numpy() != 0.0)
+
+
+def test_alignment_reaches_the_weights_of_every_backbone():
+    for name, shape, output in (("features", (6,), "features"), ("small_cnn", (16, 16, 3), "pooled")):
+        network = build_network(name, 3, 4, image_shape=shape, weights="none", **SHOT.network_options)
+        method = SHOT()
+        AdaptationModel(network, method, sizes={"source": 9, "target": 7})
+        assert method.aligned == output
+        assert keras.Model(network.inputs, network.output[output]).trainable_weights
