@@ -2,6 +2,7 @@
 # make test   the same set-up with the test tools, then the whole suite
 # make tune   the set-up with KerasTuner, then a label-free search of 12 trials on the embedded default into runs/tune
 # make faults kills at random moments and compares what is left, bit for bit (slow)
+# make bundle makes the demo's run the one that the app opens where there is no other
 # make lint   ruff
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,7 +14,7 @@ TEST_FLAGS ?= -n 2
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test tune lint clean
+.PHONY: demo bundle test tune faults lint clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/bin/python:
@@ -35,6 +36,9 @@ $(VENV)/.tuning: $(VENV)/.core
 
 demo: $(VENV)/.core
 	$(BIN)/python -m isra_keras.train --out $(DEMO_OUT) --resume $(DEMO_FLAGS)
+
+bundle: demo
+	$(BIN)/python -m app.bundle $(DEMO_OUT)
 
 test: $(VENV)/.tests
 	$(BIN)/python -m pytest $(TEST_FLAGS)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for `python app/app.py`, as a Space starts it
 
+from app.bundle import BUNDLED  # noqa: E402
 from app.runs import choose_run, other_runs  # noqa: E402
 from isra_keras.cli import run as run_cli  # noqa: E402
 from isra_keras.errors import UserError  # noqa: E402
@@ -18,7 +19,7 @@ THREADS = 4
 def build_parser():
     """The command line's options."""
     parser = argparse.ArgumentParser(prog="python -m app", description=__doc__)
-    parser.add_argument("--run", metavar="DIR", help="run folder (default: the newest one below runs/)")
+    parser.add_argument("--run", metavar="DIR", help="run folder (default: the newest below runs/, else a bundled one)")
     parser.add_argument("--against", metavar="DIR", help="another run, for the tab Compare")
     parser.add_argument("--data-dir", metavar="DIR", help="where the run's dataset is now, if it has moved")
     parser.add_argument("--flags", metavar="DIR", default="flagged", help="where flagged images are kept")
@@ -37,7 +38,8 @@ def main(argv=None):
     demo, files = make(folder, args.against, args.data_dir, args.flags, not args.no_source_images)
     try:
         _, url, _ = launch(demo, args.host, args.port, args.share)
-        print(f"run {folder} at {url} (Ctrl-C ends it)", flush=True)
+        bundled = " (bundled: there is none below runs/)" if folder == BUNDLED else ""
+        print(f"run {folder}{bundled} at {url} (Ctrl-C ends it)", flush=True)
         demo.block_thread()
     finally:
         demo.close(verbose=False)

@@ -3,14 +3,15 @@
 from itertools import islice
 from pathlib import Path
 
+from app.bundle import BUNDLED
 from isra_keras.errors import UserError
 from isra_keras.run_folder import run_folder
 
 MOST_RUNS = 100
 
 
-def choose_run(given=None, root="runs"):
-    """The folder of the run to open: the given one, or the newest finished one below `root`.
+def choose_run(given=None, root="runs", bundled=BUNDLED):
+    """The folder of the run to open: the given one, the newest finished one below `root`, or the bundled one.
 
     Raises:
         UserError: if there is none.
@@ -19,6 +20,8 @@ def choose_run(given=None, root="runs"):
         return run_folder(given)
     found = runs_below(root)
     if not found:
+        if (Path(bundled) / "model.keras").is_file():
+            return Path(bundled)
         raise UserError(
             f"Expected a finished run below '{root}'; there is none. `make demo` trains one in a minute or two; "
             "--run DIR opens one that lies elsewhere."

@@ -60,7 +60,7 @@ def test_names_are_short_and_printable():
 
 def test_newest_run_is_chosen(tmp_path):
     with pytest.raises(UserError, match="make demo"):
-        choose_run(root=tmp_path / "none")
+        choose_run(root=tmp_path / "none", bundled=tmp_path / "none")
     for age, name in ((50, "a"), (10, "group/b"), (99, "c")):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "model.keras").write_bytes(b"")
