@@ -33,10 +33,10 @@ def build(service, others):
             table = gr.Dataframe(headers=["", "class", "confidence", "entropy (nats)", "next best"], interactive=False)
             with gr.Row():
                 left = gr.Image(
-                    label="This run, Grad-CAM", buttons=["download", "fullscreen"], interactive=False, format="png"
+                    label="This run, Grad-CAM", buttons=["download", "fullscreen"], interactive=False, format="jpeg"
                 )
                 right = gr.Image(
-                    label="Other run, Grad-CAM", buttons=["download", "fullscreen"], interactive=False, format="png"
+                    label="Other run, Grad-CAM", buttons=["download", "fullscreen"], interactive=False, format="jpeg"
                 )
     go.click(handlers.compare, [image, other], [table, left, right, words], api_name="compare")
 

@@ -76,7 +76,9 @@ def measure(args, app, folder):
     failed = [error for *_, error in answers if error]
     wrong = [1 for index, _, said, error in answers if not error and said != expected[index]]
     times = sorted(seconds for _, seconds, _, error in answers if not error)
+    config = json.loads((Path(args.run) / "config.json").read_text(encoding="utf-8"))
     return {
+        "backbone": config["backbone"], "pixels": config["crop_size"], "topics": config["num_topics"] * config["semantic"],
         "clients": args.clients, "rounds": args.rounds, "answers": len(times), "wrong": len(wrong),
         "failed": len(failed), "failures": sorted(set(failed))[:3], "start_s": round(ready, 1),
         "alone_ms": round(1000 * sorted(solo)[3]), "alone_first_ms": round(1000 * solo[0]),
