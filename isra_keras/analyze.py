@@ -85,6 +85,8 @@ def command(args):
     words = ["python", "-m", "isra_keras.analyze", str(args.run)]
     for other in args.against:
         words += ["--against", str(other)]
+    if args.data_dir:
+        words += ["--data-dir", str(args.data_dir)]
     for part in args.only or []:
         words += ["--only", part]
     if args.max_samples != 2000:

@@ -60,13 +60,13 @@ def plot_improvement(rows, names, path):
         axis.plot(there, places, "o", color="white", markeredgecolor=style.DARK, markersize=5, label=names[1])
         axis.plot(here, places, "o", color=style.DARK, markersize=5, label=names[0])
         axis.set_yticks(places, [style.short(row[0]) for row in rows], fontsize=8 if len(rows) <= 40 else 7)
-        axis.set_xlabel("accuracy of the class, %  (blue line: better, red: worse)")
+        axis.set_xlabel("accuracy of the class, %  (blue line: better, orange: worse)")
         axis.set_xlim(-3, 103)
         made.legend(loc="outside upper center", ncols=2, fontsize=8)
         style.save_both(made, path)
 
 
-def contact_sheet(images, captions, path, columns=8):
+def contact_sheet(images, captions, path, columns=8, row_names=None, halves=None):
     """Images in a grid with a caption below each.
 
     Args:
@@ -74,6 +74,8 @@ def contact_sheet(images, captions, path, columns=8):
         captions: n short texts.
         path: .png.
         columns: int.
+        row_names: a name for each row, on its left, or None.
+        halves: headings of the left and the right half of the columns, or None.
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
@@ -83,4 +85,8 @@ def contact_sheet(images, captions, path, columns=8):
         for axis, image, caption in zip(axes.flat, images, captions):
             axis.imshow(image, interpolation="nearest" if image.shape[0] < 64 else "antialiased")
             axis.set_title(caption, fontsize=6.5, pad=2)
+        for axis, name in zip(axes[:, 0], row_names or []):
+            axis.text(-0.08, 0.5, name, transform=axis.transAxes, rotation=90, ha="right", va="center", fontsize=8)
+        for place, name in zip((0.25, 0.75), halves or []):
+            made.text(place, 1.0, name, ha="center", va="bottom", fontsize=9, fontweight="bold")
         style.save(made, path, dpi=130)

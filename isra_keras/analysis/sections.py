@@ -49,7 +49,7 @@ def attention(report, run, others, out, seed):
     )
     report.figure(
         out / "batch_attention.png",
-        "Receptors' attention |dg/dx| over a mini-batch, source rows above the red line (sorted by label), target rows "
+        "Receptors' attention |dg/dx| over a mini-batch, source rows above the orange line (sorted by label), target rows "
         "below (sorted by predicted class). Left: each topic's attention to each sample. Right: the topic with most "
         "attention, feature by feature; columns that are dark in every row are features that the topic always looks at.",
     )
@@ -196,14 +196,15 @@ def _top_images(report, run, chosen, out, each=4):
     """Sheet: a row a topic, the source's and the target's images that respond most."""
     images, captions = [], []
     for topic in chosen:
-        for title, part in (("source", run.source), ("target", run.target)):
+        for part in (run.source, run.target):
             rows = np.argsort(-part.responses[:, topic], kind="stable")[:each]
             images += list(part.images(rows, run.info))
             known = part.labels[rows]
-            captions += [
-                f"topic {topic} {title}\n{_name(run.class_names, label) if label >= 0 else '?'}" for label in known
-            ]
-    comparison.contact_sheet(np.stack(images), captions, out / "topic_images.png", columns=2 * each)
+            captions += [_name(run.class_names, label) if label >= 0 else "?" for label in known]
+    comparison.contact_sheet(
+        np.stack(images), captions, out / "topic_images.png", 2 * each, [f"topic {topic}" for topic in chosen],
+        ("source", "target"),
+    )  # fmt: skip
     report.figure(
         out / "topic_images.png",
         "A row a topic: the four source images and the four target images that respond most, with their true classes.",

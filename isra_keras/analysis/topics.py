@@ -71,9 +71,12 @@ def plot_topic_domains(rows, path):
         axis.plot([low, high], [low, high], color=style.GREY, linewidth=1, linestyle="--")
         axis.plot(source, target, "o", color=style.BLUE, markersize=4)
         far = np.argsort(-np.abs(source - target), kind="stable")[:5]
+        placed, apart = [], 0.06 * max(high - low, 1e-9)
         for topic in far:
-            axis.annotate(str(topic), (source[topic], target[topic]), xytext=(4, 3), textcoords="offset points",
-                          fontsize=7)  # fmt: skip
+            here = np.array([source[topic], target[topic]])
+            if all(np.abs(here - other).max() > apart for other in placed):  # numbers that would overlap are left out
+                axis.annotate(str(topic), here, xytext=(4, 3), textcoords="offset points", fontsize=7)
+                placed.append(here)
         axis.set_xlabel("mean response, source")
         axis.set_ylabel("mean response, target")
         style.save_both(made, path)
