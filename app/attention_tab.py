@@ -35,7 +35,7 @@ def build(service, files):
                     label="Topic", buttons=BUTTONS, interactive=False, format="jpeg", elem_id="attention-overlay"
                 )
                 gradcam = gr.Image(label="Grad-CAM of the class", buttons=BUTTONS, interactive=False, format="jpeg")
-            gr.Markdown("Source images that respond most to the topic (choose one):")
+            gr.Markdown("Source images that respond most to the topic (once one is chosen):")
             gallery = gr.Gallery(label="Source images that respond most to the topic", show_label=False, buttons=[], columns=8, height=160,
                                  object_fit="contain", interactive=False, format="png")  # fmt: skip
             download = gr.DownloadButton("Download PNG", interactive=False)
