@@ -3,7 +3,8 @@
 Where the numbers of the paper and of the authors' code differ, `recipe="code"` (what produced the published tables)
 and `recipe="paper"` (what the text says) both exist. A later layer overrides an earlier one:
 
-    SGD -> the dataset's -> the method's own paper (class attribute `recipes`) -> the plug-in's -> the user's
+    SGD -> the dataset's -> the method's own paper (class attribute `recipes`) -> what was tuned on the dataset
+    -> the plug-in's -> the user's
 
 A method's recipe for this very dataset counts in full. Its "default" (there is none for the dataset) gives the form
 of its training (optimiser, schedule, multipliers, options); how long and in which batches stays the dataset's, with
@@ -35,6 +36,26 @@ GENTLE = {"warmup": 0.2, "weight_smoothing": 0.5}
 """For data that no paper gives a recipe for: class weights that start from a trained classifier and move slowly. On
 PACS features BA3US otherwise runs away to classes that the target lacks."""
 
+BN = {"network_options": {"bottleneck": "bn"}}
+TUNED_ON_PACS = {
+    "source_only": {"learning_rate": 3e-3},
+    "dann": {"learning_rate": 3e-3},
+    "cdan": {"learning_rate": 3e-3},
+    "iwan": BN,
+    "san": {"learning_rate": 1e-3},
+    "pada": {"learning_rate": 1e-3},
+    "mwpda": BN,
+    "etn": BN | {"learning_rate": 3e-4},
+    "drcn": BN,
+    "afn": {"learning_rate": 3e-3},
+    "ba3us": BN,
+    "slm": BN | {"learning_rate": 1.5e-3},
+    "a2kt": BN,
+}
+"""Frozen features are no paper's setting. Six trials for every method, chosen without labels by
+`benchmarks/equal_tuning.py` (benchmarks/results/pacs_tuning.md). A bottleneck that ends in batch normalisation keeps the
+features bounded: without it gradient reversal blows them up, class weights run to one class, and MWPDA to NaN."""
+
 FEATURES = GENTLE | {
     "backbone": "features",
     "weights": "none",
@@ -45,6 +66,7 @@ FEATURES = GENTLE | {
     "iterations": 600,
     "eval_interval": 60,
     "semantic_options": {"num_topics": 32},
+    "tuned": TUNED_ON_PACS,
 }
 
 DATASETS = {
@@ -164,6 +186,9 @@ def recipe(dataset, method, semantic=True, variant=None, task=None, source="code
     values["network_options"] = network
     if source == "paper" and values["optimizer"] == "sgd" and not own:
         values["learning_rate"] = values["learning_rate"] * PAPER_RATE
+    tuned = data.get("tuned", {}).get(method, {})
+    values["network_options"] = values["network_options"] | tuned.get("network_options", {})
+    values |= {name: value for name, value in tuned.items() if name != "network_options"}
     values["multipliers"] = _multipliers(values, cls, semantic)
     values["variant"] = variant or data.get("variant", DEFAULT_VARIANT)
     values["feature_dim"] = feature_dim or values["feature_dim"]
@@ -228,7 +253,7 @@ def _dataset(name):
 
 
 def _is_nested(name):
-    return name.startswith("semantic_") or name.endswith("_options")
+    return name.startswith("semantic_") or name.endswith("_options") or name == "tuned"
 
 
 def _with_method(values, recipes, dataset, task):

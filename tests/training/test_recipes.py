@@ -145,3 +145,12 @@ def test_recipe_alone():
     assert values["iterations"] == 5000 and "semantic_options" not in values
     with pytest.raises(UserError, match="office_home"):
         recipe("folders", "ba3us")
+
+
+def test_what_was_tuned_on_a_dataset_comes_after_the_methods_recipe_and_before_the_user():
+    tuned = resolve(dataset="pacs_features", method="etn")
+    assert tuned.network_options["bottleneck"] == "bn" and tuned.learning_rate == 3e-4
+    assert tuned.method_options == resolve(dataset="glyphs", method="etn").method_options
+    assert resolve(dataset="glyphs", method="etn").network_options.get("bottleneck") is None
+    own = resolve(dataset="pacs_features", method="etn", learning_rate=0.1, network_options={"bottleneck": "linear"})
+    assert own.network_options["bottleneck"] == "linear" and own.learning_rate == 0.1

@@ -1,0 +1,46 @@
+import pytest
+
+from isra_keras.errors import UserError
+from tuning import gain
+from tuning.objectives import parse_objective
+from tuning.records import Row
+
+
+def trial(number, entropy, accuracy, status="COMPLETED"):
+    metrics = {"sel:mean_entropy": entropy} | ({} if accuracy is None else {"oracle:accuracy": accuracy})
+    return Row(str(number), status, {"x": number}, entropy, metrics)
+
+
+def test_settings_are_the_first_trial_the_objectives_choice_and_the_labels_choice():
+    rows = [trial(0, 0.9, 0.5), trial(1, 0.1, 0.4), trial(2, 0.5, 0.8), trial(3, 0.0, 0.9, "FAILED")]
+    found = gain.settings_of(rows, parse_objective("sel:mean_entropy"))
+    assert [(name, row.trial_id) for name, row in found] == list(zip(gain.SETTINGS, "012"))
+    with pytest.raises(UserError, match="labels"):
+        gain.settings_of([trial(0, 0.9, None)], parse_objective("sel:mean_entropy"))
+
+
+def test_table_keeps_the_upper_bound_apart():
+    place = {"dataset": "d", "task": "t", "method": "m", "trials": 3, "objective": "sel:mean_entropy"}
+    rows = [place | {"setting": setting, "seed": seed, "metrics": {"oracle:accuracy": base + 0.02 * seed}}
+            for seed in (1, 2) for setting, base in zip(gain.SETTINGS, (0.5, 0.6, 0.7))]  # fmt: skip
+    rows.append(place | {"setting": "recipe", "seed": 3, "metrics": {}, "failure": "NaN"})
+    label_free, bound = gain.markdown(rows).split("## Upper bound")
+    assert "| 53.00 ± 1.41 | 63.00 ± 1.41 | +10.00 |" in label_free and "73.00" not in label_free
+    assert "| 73.00 ± 1.41 | +10.00 |" in bound and "63.00" not in bound
+    assert "+" not in gain.markdown(rows[:2]).split("## Label-free")[1].split("## Upper")[0]  # one setting is missing
+
+
+def test_searches_trains_and_goes_on(tmp_path, capsys):
+    words = ["--data", "glyphs", "--task", "printed-handwritten", "--iterations", "4", "--trials", "2", "--seeds", "1",
+             "--searches", str(tmp_path / "s"), "--results", str(tmp_path / "r.jsonl"), "--out", str(tmp_path / "g.md")]  # fmt: skip
+    assert gain.main(words) == 0
+    first = (tmp_path / "r.jsonl").read_text()
+    assert len(first.splitlines()) == 3 and "| glyphs | printed-handwritten |" in (tmp_path / "g.md").read_text()
+    assert gain.main(words) == 0 and (tmp_path / "r.jsonl").read_text() == first
+
+
+def test_nothing_to_report_is_said(tmp_path):
+    with pytest.raises(UserError, match="none"):
+        gain.main(["--report", "--results", str(tmp_path / "no.jsonl")])
+    with pytest.raises(UserError, match="--task"):
+        gain.main(["--data", "glyphs"])

@@ -1,0 +1,193 @@
+"""`python -m tuning.gain`: what a search without labels gains over the recipe, and what it leaves on the table.
+
+    python -m tuning.gain --data pacs_features --task A-C      searches, trains what was chosen, then the table
+    python -m tuning.gain --report                             only the table, from tuning/results/gain.jsonl
+
+One search of `--trials` trials; its first trial is the recipe. Three settings are taken from it: the recipe, the best by
+the label-free objective and, as an upper bound, the best by target labels. Each is trained anew with `--seeds`
+seeds that the search did not use; a line is one of these runs. What is there is passed over.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from isra_keras.cli import run as run_cli
+from isra_keras.errors import UserError
+from tuning.sweep import RESULTS, append, commit_of, read
+
+SETTINGS = ("recipe", "label-free", "ORACLE of the trials")
+IDENTITY = ("dataset", "task", "method", "trials", "objective", "setting", "seed")
+
+
+def build_parser():
+    """The command line's options."""
+    parser = argparse.ArgumentParser(prog="python -m tuning.gain", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", metavar="NAME", default="glyphs")
+    parser.add_argument("--task", metavar="S-T", nargs="+", help="tasks of the data set")
+    parser.add_argument("--data-dir", metavar="DIR")
+    parser.add_argument("--method", metavar="NAME", default="ba3us")
+    parser.add_argument("--iterations", type=int, metavar="N")
+    parser.add_argument("--trials", type=int, default=30, metavar="N")
+    parser.add_argument("--tuner", default="random")
+    parser.add_argument("--objective", metavar="NAME", default="sel:mean_entropy")
+    parser.add_argument("--seeds", type=int, default=3, metavar="K")
+    parser.add_argument("--searches", metavar="DIR", default="runs/gain", help="of the search folders")
+    parser.add_argument("--results", metavar="FILE", default=str(RESULTS / "gain.jsonl"))
+    parser.add_argument("--out", metavar="FILE", default=str(RESULTS / "gain.md"))
+    parser.add_argument("--report", action="store_true", help="only the table")
+    return parser
+
+
+def main(argv=None):
+    """Runs the command.
+
+    Raises:
+        UserError: impossible values, nothing to report.
+    """
+    args = build_parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if args.seeds < 1 or args.trials < 2:
+        raise UserError("Expected --seeds of at least 1 and --trials of at least 2.")
+    if not args.report:
+        if not args.task:
+            raise UserError("Expected --task, one or several; received none.")
+        for task in args.task:
+            measure(args, task)
+    rows = read(args.results)
+    if not rows:
+        raise UserError(f"Expected results in '{args.results}'; there are none. Run it without --report.")
+    from isra_keras.training.checkpoint import write_text
+
+    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+    write_text(Path(args.out), markdown(rows))
+    print(args.out)
+    return 0
+
+
+def measure(args, task_name):
+    """One search, and the runs of the settings that it found."""
+    from isra_keras.data.tasks import resolve_task_name
+    from isra_keras.training.config import TrainConfig
+    from tuning import records
+
+    source, target = resolve_task_name(args.data, task_name)
+    folder = Path(args.searches) / f"{args.data}-{source}-{target}-{args.method}"
+    search(args, folder, source, target)
+    rows = records.read_rows(folder)
+    config = TrainConfig(**records.read_manifest(folder)["config"])
+    known = {"dataset": config.dataset, "task": config.task_name, "method": config.method, "trials": args.trials,
+             "objective": args.objective}  # fmt: skip
+    done = {key(row) for row in read(args.results)}
+    todo = [known | {"setting": setting, "seed": config.seed + seed} | {"trial": row.trial_id, "values": row.values}
+            for seed in range(1, args.seeds + 1) for setting, row in settings_of(rows, records.objective_of(folder))]  # fmt: skip
+    todo = [row for row in todo if key(row) not in done]
+    if todo:
+        train(config, todo, args.results)
+
+
+def search(args, folder, source, target):
+    """Makes, or goes on with, the search of a task."""
+    from tuning import search as searching
+
+    words = ["--dataset", args.data, "--source", source, "--target", target, "--method", args.method, "--semantic",
+             "--tuner", args.tuner, "--objective", args.objective, "--max-trials", str(args.trials), "--out",
+             str(folder), "--quiet"]  # fmt: skip
+    for name in ("data_dir", "iterations"):
+        if getattr(args, name) is not None:
+            words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+    if searching.main(words):
+        raise UserError(f"Expected the search in '{folder}' to end; it did not.")
+
+
+def settings_of(rows, objective):
+    """[(name of `SETTINGS`, `Row`)]: the first trial, the best by the objective, the best by target labels.
+
+    Raises:
+        UserError: if the target has no labels.
+    """
+    from tuning.objectives import ORACLE
+    from tuning.records import best_row
+
+    labelled = [row for row in rows if row.status == "COMPLETED" and ORACLE in row.metrics]
+    if not labelled:
+        raise UserError("Expected finished trials on a target with labels; there are none.")
+    best = max(labelled, key=lambda row: row.metrics[ORACLE])
+    return list(zip(SETTINGS, (rows[0], best_row(rows, objective.direction), best)))
+
+
+def train(config, todo, results):
+    """Trains and appends a line each."""
+    import keras
+
+    from isra_keras.training.determinism import make_deterministic, policy
+    from isra_keras.training.prepare import load_data
+    from tuning import space as spaces
+    from tuning.objectives import ORACLE
+    from tuning.trial import train_seed
+
+    make_deterministic()
+    task, commit = load_data(config), commit_of()
+    for row in todo:
+        keras.backend.clear_session()
+        fresh = spaces.apply(config, row["values"])
+        fresh.seed = row["seed"]
+        with tempfile.TemporaryDirectory() as folder, policy(fresh):
+            try:
+                outcome = train_seed(fresh, task, Path(folder))
+                found = {"metrics": outcome.metrics, "seconds": round(outcome.seconds, 2)}
+            except UserError as error:  # a loss that is not finite
+                found = {"metrics": {}, "seconds": 0.0, "failure": str(error)}
+        append(results, row | found | {"commit": commit})
+        shown = f"{100 * found['metrics'].get(ORACLE, float('nan')):.2f} %"
+        print(f"{row['task']} {row['setting']} seed {row['seed']}: {shown}", file=sys.stderr, flush=True)
+
+
+def key(row):
+    """What tells a line from all others."""
+    return json.dumps([row[name] for name in IDENTITY])
+
+
+def markdown(rows):
+    """Text of gain.md: label-free settings in one table, the upper bound in another."""
+    from tuning.objectives import ORACLE
+
+    found, names = {}, ("dataset", "task", "method", "trials", "objective")
+    for row in rows:
+        if ORACLE in row["metrics"]:
+            place = found.setdefault(tuple(row[name] for name in names), {})
+            place.setdefault(row["setting"], []).append(100 * row["metrics"][ORACLE])
+    lines = ["# What tuning without labels gains", "", "Written by `python -m tuning.gain --report`. Accuracy in % of the "
+             "evaluation that each run selects without labels, mean ± standard deviation over seeds that the search did "
+             "not use.", ""]  # fmt: skip
+    first = ["data", "task", "method", "trials", "objective", "recipe", "best label-free", "gained"]
+    second = ["data", "task", "method", "trials", "best BY target labels", "left on the table"]
+    tables = ([first, ["---"] * len(first)], [second, ["---"] * len(second)])
+    gains, gaps = [], []
+    for place, settings in found.items():
+        recipe, chosen, best = (settings.get(name) for name in SETTINGS)
+        if not (recipe and chosen and best):
+            continue
+        gains.append(statistics.fmean(chosen) - statistics.fmean(recipe))
+        gaps.append(statistics.fmean(best) - statistics.fmean(chosen))
+        words = [str(part) for part in place]
+        tables[0].append([*words, spread(recipe), spread(chosen), f"{gains[-1]:+.2f}"])
+        tables[1].append([*words[:4], spread(best), f"{gaps[-1]:+.2f}"])
+    for head, table, numbers in zip(("Label-free", "Upper bound"), tables, (gains, gaps)):
+        lines += [f"## {head}", "", *("| " + " | ".join(row) + " |" for row in table), ""]
+        if numbers:
+            lines += [f"Mean of the last column: {statistics.fmean(numbers):+.2f}.", ""]
+    return "\n".join(lines)
+
+
+def spread(values):
+    """ "61.20 ± 1.10"."""
+    return f"{statistics.fmean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(main))
