@@ -55,7 +55,7 @@ TUNED_ON_PACS = {
 """Frozen features are no paper's setting, and PACS is a wide shift. Six trials for every method, chosen without labels by
 `benchmarks/equal_tuning.py` (benchmarks/results/pacs_tuning.md). A bottleneck that ends in batch normalisation keeps the
 features bounded: without it gradient reversal blows them up, class weights run to one class, and MWPDA to NaN. It
-costs two to five points on Office-Caltech10 features, where the domains are near and nothing ran away: those keep
+costs points on Office-Caltech10 features (benchmarks/grids/office_caltech10_bottleneck.toml), whose domains are near: they keep
 their methods' own settings."""
 
 FEATURES = GENTLE | {
