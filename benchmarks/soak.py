@@ -95,7 +95,7 @@ def predict(args, folder):
         memory = []
         while process.poll() is None:
             memory.append(resident(process.pid))
-            if share is not None and out.is_file() and out.stat().st_size > share * args.images * row_bytes(folder):
+            if share is not None and out.is_file() and out.stat().st_size > share * args.images * row_bytes(out):
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 kills += 1
@@ -112,9 +112,11 @@ def predict(args, folder):
     }  # fmt: skip
 
 
-def row_bytes(folder):
-    """About the bytes of a row of the CSV."""
-    return len(str(folder)) + len("/many/0000/0000000.png,4,0.9991234,0.0012345,\n")
+def row_bytes(path, count=200):
+    """Mean bytes of the first rows of a CSV; infinite while there are fewer."""
+    with open(path, "rb") as file:
+        rows = [line for _, line in zip(range(count + 1), file)][1:]
+    return sum(map(len, rows)) / count if len(rows) == count else float("inf")
 
 
 def resident(pid):
