@@ -87,7 +87,7 @@ def predict(args, folder):
         (folder / "many" / f"{start // 1000:04d}").mkdir(parents=True)
         for number in range(start, min(start + 1000, args.images)):
             os.link(folder / "few" / f"{number % 50:02d}.png", folder / "many" / f"{start // 1000:04d}" / f"{number:07d}.png")
-    out, draw, peaks, kills = folder / "rows.csv", random.Random(3), [], 0
+    out, part, draw, peaks, kills = folder / "rows.csv", folder / "rows.csv.part", random.Random(3), [], 0
     command = [sys.executable, "-m", "isra_keras.predict", args.run, str(folder / "many"), "--out", str(out), "--quiet"]
     started = time.monotonic()
     for share in (draw.uniform(0.2, 0.4), draw.uniform(0.5, 0.8), None):
@@ -95,11 +95,11 @@ def predict(args, folder):
         memory = []
         while process.poll() is None:
             memory.append(resident(process.pid))
-            if share is not None and out.is_file() and out.stat().st_size > share * args.images * row_bytes(out):
+            if share is not None and part.is_file() and part.stat().st_size > share * args.images * row_bytes(part):
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 kills += 1
-            time.sleep(0.5)
+            time.sleep(0.2)
         steady = memory[len(memory) // 3 :]
         peaks.append([round(steady[0]), round(max(steady))] if steady else None)
     with open(out, newline="") as file:
