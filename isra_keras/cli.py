@@ -8,6 +8,7 @@ import sys
 import warnings
 
 from isra_keras.errors import UserError
+from isra_keras.quiet import quiet_tensorflow
 
 VERBS = {
     "train": "train on a dataset or on two folders of images",
@@ -32,6 +33,7 @@ def run(main, argv=None):
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     warnings.formatwarning = _plain_warning
+    quiet_tensorflow()
     try:
         return int(main(argv) or 0)
     except UserError as error:

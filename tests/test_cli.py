@@ -68,3 +68,22 @@ def test_help_is_light(module):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
     assert done.returncode == 0, done.stderr
     assert "usage:" in done.stdout and time.monotonic() - start < 5
+
+
+def test_tensorflow_starts_without_noise(tmp_path):
+    code = ("import sys; from isra_keras import cli; sys.exit(cli.run(lambda argv: __import__('tensorflow').constant(1) "
+            "is None))")  # fmt: skip
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    quiet = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert quiet.returncode == 0 and quiet.stderr == ""
+
+
+def test_silence_ends_with_an_error(capfd):
+    from isra_keras.quiet import silent_stderr
+
+    with pytest.raises(ValueError):
+        with silent_stderr():
+            os.write(2, b"lost")
+            raise ValueError
+    os.write(2, b"seen")
+    assert capfd.readouterr().err == "seen"
