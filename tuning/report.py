@@ -82,7 +82,7 @@ def train_command(config):
         return None
     for name in GIVEN:  # what the recipe says anyway
         fewer = {key: value for key, value in given.items() if key != name}
-        if name in given and vars(resolve(**fewer)) == wanted:
+        if name in given and _resolves_to(fewer, wanted):
             given = fewer
     words = ["python", "-m", "isra_keras.train"]
     for name, value in given.items():
@@ -91,6 +91,16 @@ def train_command(config):
         elif value is not None:
             words += [f"--{name.replace('_', '-')}", f"{value!r}" if isinstance(value, float) else str(value)]
     return shlex.join(words)
+
+
+def _resolves_to(given, wanted):
+    """Whether the options make this configuration; without its data set, a domain is of no data set that there is."""
+    from isra_keras.training.recipes import resolve
+
+    try:
+        return vars(resolve(**given)) == wanted
+    except UserError:
+        return False
 
 
 def compare_objectives(rows):

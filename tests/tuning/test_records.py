@@ -1,6 +1,7 @@
 """The search folder: refused where it holds another search, with the names that differ."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -108,3 +109,16 @@ def test_reason_of_a_failed_trial_is_the_note(tmp_path):
     assert records.read_rows(tmp_path)[0].reason == "ValueError: x"
     (folder / "failure.txt").write_text("out of memory\n")
     assert records.read_rows(tmp_path)[0].reason == "out of memory"
+
+
+@pytest.mark.parametrize("given", [
+    {"dataset": "pacs_features", "num_topics": 8},
+    {"dataset": "office31", "source": "dslr", "target": "webcam"},
+    {"source_dir": "a", "target_dir": "b"},
+])  # fmt: skip
+def test_command_of_every_data_set(given):
+    from isra_keras import train
+
+    config = resolve(**given, alignment_weight=0.25)
+    words = shlex.split(report.train_command(config))[3:]
+    assert train.configuration(train.given_values(train.build_parser().parse_args(words)), None, False) == config
