@@ -151,7 +151,10 @@ def test_a_finished_run_may_be_made_longer_but_not_shorter(tmp_path, given):
         train(out, resume=True, **given)
 
 
-@pytest.mark.parametrize("term", ["classification", "alignment"])
+@pytest.mark.parametrize("term", ["classification", "alignment"] + [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("adversarial", "class2vec", "receptors", "target_entropy", "complement_entropy")
+])  # fmt: skip
 def test_nan_names_the_term_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch, term):
     from isra_keras.model import AdaptationModel
 
