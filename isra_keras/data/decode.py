@@ -4,9 +4,11 @@
 header and ending only (fast enough for a scan of the whole dataset) and decodes only what looks damaged.
 """
 
+import errno
 import io
 import os
 import re
+import time
 
 import numpy as np
 
@@ -16,6 +18,11 @@ MAX_PIXELS = 80_000_000
 MAX_BYTES = 256 * 2**20
 _ORIENTATION = 0x0112  # EXIF
 _PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<svg")
+
+
+WAITS = (0.05, 0.25, 1.0)
+"""Seconds before another try, where a disk or a network drive fails for a moment."""
+MOMENTARY = (errno.EIO, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ETIMEDOUT, errno.ESTALE)
 
 
 class BadImageError(ValueError):
@@ -70,12 +77,15 @@ def check_image(path, max_pixels=MAX_PIXELS, max_bytes=MAX_BYTES):
     Args:
         path, max_pixels, max_bytes: as in `decode_image`.
     """
-    try:
+
+    def look():
         with open(path, "rb") as stream:
             size = _check_bytes(stream, max_bytes)
             image = _open(stream, max_pixels)
-            whole = _ends_well(stream, image.format, size)
-        if not whole:
+            return _ends_well(stream, image.format, size)
+
+    try:
+        if not _patiently(look):
             _load(path, max_pixels, max_bytes)
     except BadImageError as error:
         return str(error)
@@ -101,7 +111,7 @@ def _load(path_or_bytes, max_pixels, max_bytes, draft=None):
     """Pillow image, mode RGB, upright."""
     from PIL import ImageOps
 
-    try:
+    def read():
         if isinstance(path_or_bytes, (bytes, bytearray, memoryview)):
             stream = io.BytesIO(path_or_bytes)
         else:
@@ -113,10 +123,25 @@ def _load(path_or_bytes, max_pixels, max_bytes, draft=None):
                 image.draft(None, (draft, draft))
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
+
+    try:
+        return _patiently(read)
     except BadImageError:
         raise
     except Exception as error:  # decoders raise nearly everything on damaged files
         raise BadImageError(_reason(error)) from error
+
+
+def _patiently(read):
+    """`read()`, tried again after each of `WAITS` while the system reports an error that may pass."""
+    for wait in WAITS:
+        try:
+            return read()
+        except OSError as error:  # a decoder's own complaints have no errno
+            if error.errno not in MOMENTARY:
+                raise
+        time.sleep(wait)
+    return read()
 
 
 def _check_bytes(stream, max_bytes):
@@ -211,6 +236,8 @@ def _reason(error):
         return "a folder, not a file"
     if isinstance(error, PermissionError):
         return "no permission to read it"
+    if isinstance(error, OSError) and error.errno in MOMENTARY:
+        return f"{error.strerror or os.strerror(error.errno)}, {len(WAITS) + 1} times in a row"
     text = " ".join(str(error).split())[:160]
     if isinstance(error, OSError) and "truncated" in text.lower():
         return f"truncated or damaged: {text}"

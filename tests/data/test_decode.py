@@ -1,6 +1,8 @@
 """decode: every kind of picture comes out right; everything else is refused with a reason."""
 
+import errno
 import io
+import os
 import struct
 import zlib
 
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from isra_keras.data import decode
 from isra_keras.data.decode import BadImageError, check_image, decode_image, decode_resized, is_plain_jpeg
 from tests.data.made import grey, pixels, save
 
@@ -242,3 +245,42 @@ def test_damage_before_the_ending_passes_the_quick_check_only(tmp_path):
 def test_a_jpeg_without_its_ending_is_decoded_before_it_is_refused(tmp_path):
     (tmp_path / "trailing.jpg").write_bytes(noise("JPEG") + b"\0" * 300)
     assert check_image(tmp_path / "trailing.jpg") is None
+
+
+class Failing:
+    """`open` that fails the first `times` times, as a disk does."""
+
+    def __init__(self, times, number=errno.EIO):
+        self.times, self.number, self.calls = times, number, 0
+
+    def __call__(self, *args):
+        self.calls += 1
+        if self.calls <= self.times:
+            raise OSError(self.number, os.strerror(self.number), args[0])
+        return open(*args)
+
+
+@pytest.mark.parametrize("function", [decode.decode_image, decode.check_image])
+def test_a_disk_that_fails_for_a_moment_is_asked_again(tmp_path, monkeypatch, function):
+    path, waited = tmp_path / "a.png", []
+    Image.new("RGB", (4, 4)).save(path)
+    monkeypatch.setattr(decode.time, "sleep", waited.append)
+    for times, number in ((2, errno.EIO), (3, errno.ESTALE)):
+        monkeypatch.setattr(decode, "open", Failing(times, number), raising=False)
+        result = function(path)
+        assert result is None if function is decode.check_image else result.shape == (4, 4, 3)
+        assert waited == list(decode.WAITS[:times])
+        waited.clear()
+
+
+def test_a_disk_that_keeps_failing_is_named_and_other_errors_are_not_tried_again(tmp_path, monkeypatch):
+    path, waited = tmp_path / "a.png", []
+    Image.new("RGB", (4, 4)).save(path)
+    monkeypatch.setattr(decode.time, "sleep", waited.append)
+    monkeypatch.setattr(decode, "open", Failing(99), raising=False)
+    with pytest.raises(decode.BadImageError, match="Input/output error, 4 times in a row"):
+        decode.decode_image(path)
+    assert decode.check_image(path) == "Input/output error, 4 times in a row"
+    waited.clear()
+    monkeypatch.setattr(decode, "open", Failing(99, errno.EACCES), raising=False)
+    assert decode.check_image(path) == "no permission to read it" and not waited
