@@ -167,7 +167,7 @@ def iter_images(inputs):
     Raises:
         UserError: if one is not there.
     """
-    from isra_keras.data.decode import IMAGE_SUFFIXES
+    from isra_keras.data.image_folder import is_image_file
 
     for given in inputs:
         if not os.path.exists(given):
@@ -188,7 +188,7 @@ def iter_images(inputs):
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
-                    elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+                    elif is_image_file(entry):
                         yield entry.path
 
 

@@ -108,6 +108,9 @@ def test_listing_is_lazy(tmp_path, monkeypatch):
         def is_dir(self, follow_symlinks=True):
             return False
 
+        def is_file(self):
+            return True
+
     class Endless:
         def __enter__(self):
             return self

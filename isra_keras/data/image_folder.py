@@ -60,9 +60,19 @@ def image_files(folder, recursive=True):
                 continue
             if entry.is_dir():
                 waiting.extend([entry.path] if recursive else [])
-            elif entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file():
+            elif is_image_file(entry):
                 found.append(entry.path)
     return sorted(found)
+
+
+def is_image_file(entry):
+    """Whether an `os.DirEntry` is a file with an image's suffix, or a link to one that is gone (reading will tell).
+
+    Pipes and devices are not: opening one could wait for ever.
+    """
+    if not entry.name.lower().endswith(IMAGE_SUFFIXES):
+        return False
+    return entry.is_file() or entry.is_symlink() and not os.path.exists(entry.path)
 
 
 def scan(paths, on_bad_image="skip", threads=None):

@@ -29,7 +29,7 @@ def run(config, out, resume=False, callbacks=(), task=None, quiet=False):
     """Trains, evaluates, selects and writes a run folder.
 
     The folder: config.json, metrics.jsonl, checkpoints/, tensorboard/, and at the end model.keras, model.json, report/
-    and result.json; bad_images.csv if files could not be read. Nothing is written before the data and the network are known to be fine.
+    and result.json; report/bad_images.csv if files could not be read. Nothing is written before the data and the network are known to be fine.
 
     Args:
         config: `TrainConfig`.
@@ -390,11 +390,13 @@ class Training:
         return result
 
     def report_bad_images(self):
-        """Names the files that were left out, those that went bad during the run too, in bad_images.csv."""
+        """Names the files that were left out, those that went bad during the run too, in report/bad_images.csv."""
         bad = self.pairs.bad_images if self.pairs else (*self.task.source.bad_images, *self.task.target.bad_images)
         if bad:
-            write_text(self.out / "bad_images.csv", table(bad))
-            self.progress.message(f"{summary(sorted(set(bad)))}; all in {self.out / 'bad_images.csv'}")
+            path = self.out / "report" / "bad_images.csv"
+            path.parent.mkdir(exist_ok=True)
+            write_text(path, table(bad))
+            self.progress.message(f"{summary(sorted(set(bad)))}; all in {path}")
 
 
 def next_batch(batches, training):

@@ -290,7 +290,7 @@ def test_a_run_goes_on_and_names_what_went_bad(tmp_path, monkeypatch):
         task = folder_task(tmp_path / "source", tmp_path / "target")
         result = runner.run(config, tmp_path / "run", task=task, callbacks=[Vandal()], quiet=True)
     assert result.samples == 12
-    assert (tmp_path / "run" / "bad_images.csv").read_text().splitlines() == [
+    assert (tmp_path / "run" / "report" / "bad_images.csv").read_text().splitlines() == [
         "path,reason",
         f"{tmp_path}/source/a/empty.png,empty file",
         f'{tmp_path}/source/b/1.png,"a text page (HTML, XML or SVG), not an image"',
