@@ -16,7 +16,8 @@ PROBES = {
                                 files.damaged_checkpoint),
     "html": Probe("A web page named .jpg among the training images", images.html),
     "deep-png": Probe("16-bit PNG: mean pixel read, largest error of a pixel", images.deep_png),
-    "bomb": Probe("A small PNG file of 20,000 x 20,000 pixels: memory on top of the process's own", images.bomb),
+    "bomb": Probe(f"A small PNG file of {images.SIDE:,} x {images.SIDE:,} pixels: memory on top of the process's own",
+                  images.bomb),
     "two-runs": Probe("A second run into the folder of one that is still training", resume.two_runs),
     "nan": Probe("The loss becomes NaN in the middle", resume.not_a_number),
     "learning-rate": Probe("Killed, then resumed with another learning rate (Keras's documentation warns that a backup "

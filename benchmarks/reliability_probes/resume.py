@@ -7,6 +7,7 @@ from benchmarks.reliability_probes.training import BATCH, EPOCH, EPOCHS, ROWS, S
 
 KILL_AT = 2 * EPOCH + EPOCH // 2
 NAN_AT = EPOCH + EPOCH // 2
+SAVE_EVERY = 3
 
 
 def difference(one, two):
@@ -27,15 +28,17 @@ def killed(side, folder, **options):
 
 
 def kill(side, folder, **options):
-    """Difference of a killed and resumed run to the one that nobody disturbed."""
-    whole = train(side, folder / "whole", **options)
+    """Difference of a killed and resumed run to the one that nobody disturbed, which is repeated for comparison."""
+    whole, repeated = (train(side, folder / name, **options) for name in ("whole", "repeated"))
     again = train(side, killed(side, folder / "killed", **options), **options)
-    assert whole.code == again.code == 0, (whole, again)
+    assert whole.code == repeated.code == again.code == 0, (whole, repeated, again)
     apart, largest = difference(folder / "whole", folder / "killed")
-    figures = {"difference": apart, "largest_weight": largest, "steps": again.values["iterations"],
+    repetition, _ = difference(folder / "whole", folder / "repeated")
+    figures = {"difference": apart, "largest_weight": largest, "repetition": repetition, "steps": again.values["iterations"],
                "parameters": again.values["parameters"], "killed_after": KILL_AT}  # fmt: skip
     same = "**0**, bit for bit" if apart == 0 else f"**{apart:.2g}** (weights up to {largest:.2g})"
-    return figures | {"cell": f"{same}; killed after step {KILL_AT}, {figures['steps']} optimiser steps of {STEPS}"}
+    cell = f"{same}; killed after step {KILL_AT}, {figures['steps']} optimiser steps of {STEPS}"
+    return figures | {"cell": f"{cell}; undisturbed and repeated: {repetition:.2g}"}
 
 
 def shuffle(side, folder):
@@ -84,11 +87,11 @@ def orders(side, way):
 
 def save_freq(side, folder):
     """Optimiser steps of a killed and resumed run whose checkpoints do not fall on the ends of epochs."""
-    options = {"save_freq": 3}
+    options = {"save_freq": SAVE_EVERY}
     again = train(side, killed(side, folder / "killed", **options), **options)
     assert again.code == 0, again
     steps = again.values["iterations"]
-    how = "`BackupAndRestore(save_freq=3)`" if side == "stock" else "`eval_interval=3`"
+    how = f"`BackupAndRestore(save_freq={SAVE_EVERY})`" if side == "stock" else f"`eval_interval={SAVE_EVERY}`"
     return {"steps": steps, "wanted": STEPS, "cell": f"{how}: **{steps}** where {STEPS} are wanted"}
 
 
@@ -191,6 +194,7 @@ def disk_full(side, folder):
     for name, options in ways.items():
         out = folder / f"run{len(figures)}"
         ended = train(side, out, **options, fault="full", at=EPOCH + 1)
+        model = f", model.keras {finite_model(out / 'model.keras')}" if side == "stock" else ""
         again = train(side, out, **options)
         if again.code:
             after = f"resume fails, {how_it_ended(again.code)}: {said_or_nothing(again.said)}"
@@ -199,5 +203,5 @@ def disk_full(side, folder):
             after = f"resume ends after {again.values['iterations']} steps of {STEPS}, difference to the whole run {apart:.2g}"
         figures[name] = {"code": ended.code, "said": ended.said, "resume": again.code, "after": after}
         title = f"{name}: " if name else ""
-        parts.append(f"{title}{how_it_ended(ended.code)}, {said_or_nothing(ended.said)}; {after}")
+        parts.append(f"{title}{how_it_ended(ended.code)}, {said_or_nothing(ended.said)}{model}; {after}")
     return figures | {"cell": ". ".join(parts)}
