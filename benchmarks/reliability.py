@@ -66,7 +66,8 @@ def measure(name, side):
         command = [sys.executable, __file__, "--one", name, side, os.path.realpath(folder)]
         try:
             done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=LIMIT)
-            result = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"failed": done.stderr[-3000:]}
+            good = done.returncode == 0
+            result = json.loads(done.stdout.splitlines()[-1]) if good else {"failed": done.stderr[-3000:]}
         except subprocess.TimeoutExpired:
             result = {"failed": f"not done after {LIMIT} s"}
     return line | {"seconds": round(time.monotonic() - started, 1)} | result

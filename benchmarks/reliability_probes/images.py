@@ -65,8 +65,8 @@ def html_stock(folder, source, bad):
     for index, width in enumerate((32, 64, 128)):
         blocks += [layers.Conv2D(width, 3, strides=1 if index else 2, padding="same", activation="relu")]
         blocks += [layers.MaxPooling2D()] if index else []
-    model = keras.Sequential([keras.Input((SIZE, SIZE, 3)), layers.Rescaling(1 / 255), *blocks,
-                              layers.GlobalAveragePooling2D(), layers.Dense(8), layers.Dense(len(CLASSES))])  # fmt: skip
+    head = [layers.GlobalAveragePooling2D(), layers.Dense(8), layers.Dense(len(CLASSES))]
+    model = keras.Sequential([keras.Input((SIZE, SIZE, 3)), layers.Rescaling(1 / 255), *blocks, *head])
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     images = dataset(source)
     epochs, said = STEPS // len(images), "no error"
@@ -104,7 +104,7 @@ def html_ours(folder, source, bad):
     said = quote(next((str(item.message) for item in caught if bad.name in str(item.message)), ""), folder)
     tables = sorted(str(path.relative_to(folder / "run")) for path in (folder / "run").rglob("bad_images.csv"))
     named = bool(tables) and bad.name in (folder / "run" / tables[0]).read_text()
-    cell = f"**{len(steps)} of {STEPS} steps**; in {', '.join(tables) or 'no file'}: {'named' if named else 'not named'}"
+    cell = f"**{len(steps)} of {STEPS} steps**; in {', '.join(tables) or 'no file'}: {'' if named else 'not '}named"
     cell += f"; warning: “{said}”" if said else ""
     return {"steps": len(steps), "named": named, "said": said, "cell": cell}
 
@@ -164,9 +164,10 @@ def bomb(side, folder):
         arrived, said = 0, error_text(error, folder)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     said = quote(said, folder)
-    figures = {"bytes": path.stat().st_size, "grown_mb": round(grown, 1), "arrived": arrived, "said": said, "good": count}
+    size = path.stat().st_size
+    figures = {"bytes": size, "grown_mb": round(grown, 1), "arrived": arrived, "said": said, "good": count}
     words = f"“{said}”" if said else "nothing is said"
-    return figures | {"cell": f"{figures['bytes']:,} bytes of PNG take **{grown:,.0f} MiB**; {arrived} images arrive "
+    return figures | {"cell": f"{size:,} bytes of PNG take **{grown:,.0f} MiB**; {arrived} images arrive "
                               f"({count} others in the folder); {words}"}  # fmt: skip
 
 

@@ -34,8 +34,8 @@ def kill(side, folder, **options):
     assert whole.code == repeated.code == again.code == 0, (whole, repeated, again)
     apart, largest = difference(folder / "whole", folder / "killed")
     repetition, _ = difference(folder / "whole", folder / "repeated")
-    figures = {"difference": apart, "largest_weight": largest, "repetition": repetition, "steps": again.values["iterations"],
-               "parameters": again.values["parameters"], "killed_after": KILL_AT}  # fmt: skip
+    figures = {"difference": apart, "largest_weight": largest, "repetition": repetition,
+               "steps": again.values["iterations"], "parameters": again.values["parameters"], "killed_after": KILL_AT}  # fmt: skip
     same = "**0**, bit for bit" if apart == 0 else f"**{apart:.2g}** (weights up to {largest:.2g})"
     cell = f"{same}; killed after step {KILL_AT}, {figures['steps']} optimiser steps of {STEPS}"
     return figures | {"cell": f"{cell}; undisturbed and repeated: {repetition:.2g}"}
@@ -139,7 +139,8 @@ def nan_stock(folder):
     for way, name in names.items():
         out = folder / str(way)
         ended = train("stock", out, fault="nan", at=NAN_AT, on_nan=way)
-        kept = {"backup": finite_h5(out / "backup" / "latest.weights.h5"), "model.keras": finite_model(out / "model.keras")}
+        backup = finite_h5(out / "backup" / "latest.weights.h5")
+        kept = {"backup": backup, "model.keras": finite_model(out / "model.keras")}
         figures[str(way)] = {"code": ended.code, "said": ended.said, "kept": kept}
         state = ", ".join(f"{part} {what}" for part, what in kept.items())
         parts.append(f"{name}: {how_it_ended(ended.code)}, {said_or_nothing(ended.said)}, {state}")
@@ -156,8 +157,8 @@ def nan_ours(folder):
         values = [arrays[name] for name in arrays.files if arrays[name].dtype.kind == "f"]
     state = "finite" if all(np.isfinite(value).all() for value in values) else "NaN"
     batch = json.loads((folder / "run" / "bad_batch.json").read_text())
-    cell = (f"NaN at step {NAN_AT}. The run: {how_it_ended(ended.code)}, {said_or_nothing(ended.said)}; newest checkpoint "
-            f"{newest.name} {state}; bad_batch.json names step {batch['step']}, {', '.join(batch['terms'])} and "
+    cell = (f"NaN at step {NAN_AT}. The run: {how_it_ended(ended.code)}, {said_or_nothing(ended.said)}; newest "
+            f"checkpoint {newest.name} {state}; bad_batch.json names step {batch['step']}, {', '.join(batch['terms'])} and "
             f"{len(batch['source'])} source samples")  # fmt: skip
     return {"code": ended.code, "said": ended.said, "kept": {newest.name: state}, "step": batch["step"], "cell": cell}
 
@@ -200,7 +201,8 @@ def disk_full(side, folder):
             after = f"resume fails, {how_it_ended(again.code)}: {said_or_nothing(again.said)}"
         else:
             apart, _ = difference(folder / "whole", out)
-            after = f"resume ends after {again.values['iterations']} steps of {STEPS}, difference to the whole run {apart:.2g}"
+            steps = again.values["iterations"]
+            after = f"resume ends after {steps} steps of {STEPS}, difference to the whole run {apart:.2g}"
         figures[name] = {"code": ended.code, "said": ended.said, "resume": again.code, "after": after}
         title = f"{name}: " if name else ""
         parts.append(f"{title}{how_it_ended(ended.code)}, {said_or_nothing(ended.said)}{model}; {after}")

@@ -35,7 +35,8 @@ def start(side, out, options=()):
     """A training process of `benchmarks.reliability_probes.training`."""
     module = "benchmarks.reliability_probes.training"
     command = [sys.executable, "-m", module, side, str(out), json.dumps(dict(options))]
-    return subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=pipe, stderr=pipe, text=True)
 
 
 def finish(process, out, timeout=50):

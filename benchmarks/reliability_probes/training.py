@@ -1,7 +1,8 @@
 """A training process that meets a fault: `python -m benchmarks.reliability_probes.training SIDE OUT OPTIONS`.
 
 Both sides train the same layers on the same rows with the same seed: Dense, batch normalisation, ReLU, dropout, Dense.
-OPTIONS is JSON: dropout, shuffle (null, "fit" or "dataset"; this project always shuffles), save_freq, double, learning_rate, on_nan, and a `fault` that comes after step `at`.
+OPTIONS is JSON: dropout, shuffle (null, "fit" or "dataset"; this project always shuffles), save_freq,
+double, learning_rate, on_nan, and a `fault` that comes after step `at`.
 The last line of the output is JSON; final.npz in OUT holds the weights.
 """
 
@@ -72,7 +73,8 @@ def train_stock(out, options):
     if options["shuffle"] == "dataset":
         rows = (tf.data.Dataset.from_tensor_slices(rows).shuffle(ROWS, seed=SEED).batch(BATCH),)
     size = BATCH if len(rows) == 2 else None
-    model.fit(*rows, batch_size=size, epochs=EPOCHS, verbose=0, callbacks=callbacks, shuffle=options["shuffle"] == "fit")
+    shuffle = options["shuffle"] == "fit"
+    model.fit(*rows, batch_size=size, epochs=EPOCHS, verbose=0, callbacks=callbacks, shuffle=shuffle)
     np.savez(out / "final.npz", *model.get_weights())
     return {
         "iterations": int(model.optimizer.iterations.numpy()),
