@@ -3,8 +3,8 @@
     python benchmarks/reliability.py [--only PROBE] [--out benchmarks/RELIABILITY.md]
                                      [--lines benchmarks/results/reliability.jsonl]
 
-Stock Keras is `model.fit` with `BackupAndRestore` and `ModelCheckpoint`, and `keras.utils.image_dataset_from_directory`;
-this project is `isra_keras.training.runner.run` with source only, so that both train the same layers on the same rows.
+Stock Keras is `model.fit` with `BackupAndRestore` and `ModelCheckpoint`, and `image_dataset_from_directory`; this
+project is `isra_keras.training.runner.run` with source only, so that both train the same layers on the same rows.
 Each side of a probe runs in a process and a folder of its own. Lines of probes that are not run again are kept.
 """
 

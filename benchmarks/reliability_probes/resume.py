@@ -35,7 +35,8 @@ def kill(side, folder, **options):
     apart, largest = difference(folder / "whole", folder / "killed")
     repetition, _ = difference(folder / "whole", folder / "repeated")
     figures = {"difference": apart, "largest_weight": largest, "repetition": repetition,
-               "steps": again.values["iterations"], "parameters": again.values["parameters"], "killed_after": KILL_AT}  # fmt: skip
+               "steps": again.values["iterations"], "parameters": again.values["parameters"],
+               "killed_after": KILL_AT}  # fmt: skip
     same = "**0**, bit for bit" if apart == 0 else f"**{apart:.2g}** (weights up to {largest:.2g})"
     cell = f"{same}; killed after step {KILL_AT}, {figures['steps']} optimiser steps of {STEPS}"
     return figures | {"cell": f"{cell}; undisturbed and repeated: {repetition:.2g}"}
@@ -158,8 +159,8 @@ def nan_ours(folder):
     state = "finite" if all(np.isfinite(value).all() for value in values) else "NaN"
     batch = json.loads((folder / "run" / "bad_batch.json").read_text())
     cell = (f"NaN at step {NAN_AT}. The run: {how_it_ended(ended.code)}, {said_or_nothing(ended.said)}; newest "
-            f"checkpoint {newest.name} {state}; bad_batch.json names step {batch['step']}, {', '.join(batch['terms'])} and "
-            f"{len(batch['source'])} source samples")  # fmt: skip
+            f"checkpoint {newest.name} {state}; bad_batch.json names step {batch['step']}, "
+            f"{', '.join(batch['terms'])} and {len(batch['source'])} source samples")  # fmt: skip
     return {"code": ended.code, "said": ended.said, "kept": {newest.name: state}, "step": batch["step"], "cell": cell}
 
 

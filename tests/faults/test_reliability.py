@@ -43,6 +43,7 @@ def test_the_committed_report_is_made_of_the_committed_lines():
 
 def test_what_is_quoted(tmp_path):
     error = f"OSError: no '{tmp_path}/a' in /usr/lib/x.py, pid 0x7f00aa"
-    assert said(f"noise\nTraceback (most recent call last):\n  File x\n{error}\n", tmp_path) == "OSError: no 'RUN/a' in …/x.py, pid 0x…"
+    errors = f"noise\nTraceback (most recent call last):\n  File x\n{error}\n"
+    assert said(errors, tmp_path) == "OSError: no 'RUN/a' in …/x.py, pid 0x…"
     assert said("I0000 something\nerror: Expected room.\n", tmp_path) == "error: Expected room."
     assert quote("a\nb " + "x" * 999, tmp_path).startswith("a b x") and len(quote("x" * 999, tmp_path)) < 300
