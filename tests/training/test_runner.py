@@ -13,11 +13,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from isra_keras.errors import NotFinite, UserError
 from isra_keras.run_folder import load_run
+from isra_keras.training import runner
 from isra_keras.training.callbacks import RunCallback
 from isra_keras.training.interrupt import Interrupted
 from isra_keras.training.record import Events
 from isra_keras.training.results import RunResult
-from isra_keras.training import runner
 from isra_keras.training.runner import run
 from tests.training.small_task import CLASSES, features_config, features_task, images_config, images_task
 
