@@ -153,13 +153,10 @@ class Training:
 
     def batches(self, stop):
         """Batches `local` to `stop` of this stage; batch k is a function of (seed, stage, k) alone."""
-        config, method = self.config, self.model.method
-
-        def middle_size(step):
-            if self.stages[self.stage].name == WARMUP:
-                return 0
-            return method.middle_size(step, config.batch_size, self.lengths[self.stage], config.eval_interval)
-
+        config = self.config
+        middle_size = None if self.stages[self.stage].name == WARMUP else middle_sizes(
+            self.model.method, config.batch_size, self.lengths[self.stage], config.eval_interval
+        )  # fmt: skip
         pairs = DomainPairs(
             self.task, config.batch_size, config.seed + 1_000_003 * self.stage, config.image_size, config.crop_size,
             middle_size=middle_size, augment=config.augment, uses_source=self.stages[self.stage].uses_source,
@@ -397,6 +394,13 @@ class Training:
             path.parent.mkdir(exist_ok=True)
             write_text(path, table(bad))
             self.progress.message(f"{summary(sorted(set(bad)))}; all in {path}")
+
+
+def middle_sizes(method, batch_size, length, eval_interval):
+    """Step of a stage -> size of its middle batch, as a table: TensorFlow never forgets the Python functions that a
+    data set calls, and one that knew the method would keep the whole model alive after the run."""
+    sizes = [method.middle_size(step, batch_size, length, eval_interval) for step in range(length)]
+    return lambda step: sizes[min(int(step), length - 1)]
 
 
 def next_batch(batches, training):

@@ -58,7 +58,7 @@ def test_bar_on_a_terminal(monkeypatch):
         progress.message("resuming at step 3 of 10")
         time.sleep(0.3)
     text = stream.getvalue()
-    assert "4/10" in text and "loss 1.250" in text and "0.2500 *" in text and "resuming at step 3" in text
+    assert "4/10" in text and "loss 1.250" in text and "0.2500 (best)" in text and "resuming at step 3" in text
 
 
 def test_rate_leaves_out_evaluations_and_steps_of_an_earlier_process():

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from isra_keras.errors import NotFinite, UserError
 from isra_keras.run_folder import load_run
+from isra_keras.training import runner
 from isra_keras.training.callbacks import RunCallback
 from isra_keras.training.interrupt import Interrupted
 from isra_keras.training.record import Events
@@ -306,3 +307,21 @@ assert np.array_equal(total(keep=False), total(keep=True))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_model_is_forgotten_after_its_run(tmp_path, monkeypatch):
+    """Searches and grids train hundreds in one process."""
+    import gc
+    import weakref
+
+    seen, original = [], runner.Training.__init__
+
+    def remembered(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        seen.append(weakref.ref(self.model))
+
+    monkeypatch.setattr(runner.Training, "__init__", remembered)
+    train(tmp_path / "run", warmup=0.5)
+    keras.backend.clear_session()
+    gc.collect()
+    assert len(seen) == 1 and seen[0]() is None
