@@ -221,6 +221,8 @@ class Training:
     def check_stop(self):
         """After SIGTERM or Ctrl-C: saves this very step, then leaves."""
         if self.stop.signal is not None:
+            if self.means.first_not_finite() is not None:
+                self.log()  # says so, and keeps the last good checkpoint
             self.save()
             raise Interrupted(self.stop.signal, self.step, self.out)
 

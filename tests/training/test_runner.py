@@ -309,6 +309,36 @@ assert np.array_equal(total(keep=False), total(keep=True))
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_asked_to_stop_after_a_nan_it_does_not_save_it(tmp_path, monkeypatch):
+    """Losses are looked at now and then only; a stop in between must not make the NaN the newest checkpoint."""
+    from isra_keras.model import AdaptationModel
+
+    original = AdaptationModel.loss_terms
+
+    def poisoned(self, views, context):
+        terms = original(self, views, context)
+        factor = keras.ops.where(context.step >= 5, float("nan"), 1.0)
+        return terms | {"classification": terms["classification"] * factor}
+
+    class Stopping(RunCallback):
+        def on_step(self, step, logs):
+            if step == 6:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(AdaptationModel, "loss_terms", poisoned)
+    init = runner.Training.__init__
+
+    def rare(self, *args, **kwargs):
+        init(self, *args, **kwargs)
+        self.log_every = 100
+
+    monkeypatch.setattr(runner.Training, "__init__", rare)
+    with pytest.raises(NotFinite, match="classification at step 6"):
+        train(tmp_path / "run", callbacks=[Stopping()])
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("step_*.npz")] == ["step_00000004.npz"]
+    assert json.loads((tmp_path / "run" / "bad_batch.json").read_text())["source"]
+
+
 def test_a_model_is_forgotten_after_its_run(tmp_path, monkeypatch):
     """Searches and grids train hundreds in one process."""
     import gc
