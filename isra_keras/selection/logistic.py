@@ -4,7 +4,10 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from isra_keras.selection.blas import one_blas_thread
 
+
+@one_blas_thread
 def domain_probability(source, target, penalty=1.0, iterations=500):
     """Probability that each source row is from the target, by ridge logistic regression.
 

@@ -6,9 +6,11 @@ It is the yardstick of collapse: it knows neither the target nor the method, and
 import numpy as np
 from scipy.optimize import minimize
 
+from isra_keras.selection.blas import one_blas_thread
 from isra_keras.selection.scores import softmax
 
 
+@one_blas_thread
 def source_probe(source_features, source_labels, target_features, num_classes, strength=10.0, max_iterations=200):
     """Probabilities of the target by multinomial logistic regression on the source, rows at unit length.
 
