@@ -36,8 +36,9 @@ def build(service, files):
                 )
                 gradcam = gr.Image(label="Grad-CAM of the class", buttons=BUTTONS, interactive=False, format="jpeg")
             gr.Markdown("Source images that respond most to the topic (once one is chosen):")
-            gallery = gr.Gallery(label="Source images that respond most to the topic", show_label=False, buttons=[], columns=8, height=160,
-                                 object_fit="contain", interactive=False, format="png")  # fmt: skip
+            gallery = gr.Gallery(label="Source images that respond most to the topic", show_label=False, buttons=[],
+                                 columns=8, height=160, object_fit="contain", interactive=False,
+                                 format="png")  # fmt: skip
             download = gr.DownloadButton("Download PNG", interactive=False)
     shown = [topics, gradcam, gallery, words, download]
     choices = [state, label, topic]
@@ -167,4 +168,4 @@ class AttentionHandlers:
     def save(self, path, picture):
         from PIL import Image
 
-        Image.fromarray(picture).save(path, compress_level=1)  # six times as fast as the default
+        Image.fromarray(picture).save(path, compress_level=1)  # quick: it is sent, not kept

@@ -78,7 +78,8 @@ def measure(args, app, folder):
     times = sorted(seconds for _, seconds, _, error in answers if not error)
     config = json.loads((Path(args.run) / "config.json").read_text(encoding="utf-8"))
     return {
-        "backbone": config["backbone"], "pixels": config["crop_size"], "topics": config["num_topics"] * config["semantic"],
+        "backbone": config["backbone"], "pixels": config["crop_size"],
+        "topics": config["num_topics"] * config["semantic"],
         "clients": args.clients, "rounds": args.rounds, "answers": len(times), "wrong": len(wrong),
         "failed": len(failed), "failures": sorted(set(failed))[:3], "start_s": round(ready, 1),
         "alone_ms": round(1000 * sorted(solo)[3]), "alone_first_ms": round(1000 * solo[0]),

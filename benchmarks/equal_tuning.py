@@ -6,6 +6,8 @@ The lines come from a grid such as `benchmarks/grids/pacs_tuning.toml`. Every tr
 takes; on each task a method's trials are ranked by a label-free score of those checkpoints (collapsed and failed trials
 last), and the trial with the best mean rank is the method's setting. Labels only say, afterwards, what that was worth.
 The score is information maximisation: in the runs before any tuning (seed 0, all methods) it followed accuracy best.
+So the choice of the score, unlike the choice of a trial, was made with accuracies of seed 0 in sight; those runs are in
+the repository's history only.
 """
 
 import argparse
@@ -94,7 +96,8 @@ def setting_table(trials, settings, score):
                      f"{worth[settings[method]]:.1f}", f"{own:.1f}", f"{max(worth.values()):.1f}"])  # fmt: skip
     columns = ["Method", "trials", "setting, label-free", "accuracy", "recipe's own", "best trial BY labels"]
     tasks = tasks_of(next(iter(trials.values())))
-    note = f"Mean over {', '.join(tasks)}, in %, one seed. Score: {score.replace('_', ' ')}. The last column is an upper bound."
+    note = (f"Mean over {', '.join(tasks)}, in %, one seed. Score: {score.replace('_', ' ')}. The last column is an upper "
+            "bound.")  # fmt: skip
     return Table("Settings", columns, rows, note)
 
 

@@ -86,7 +86,8 @@ def predict(args, folder):
     for start in range(0, args.images, 1000):
         (folder / "many" / f"{start // 1000:04d}").mkdir(parents=True)
         for number in range(start, min(start + 1000, args.images)):
-            os.link(folder / "few" / f"{number % 50:02d}.png", folder / "many" / f"{start // 1000:04d}" / f"{number:07d}.png")
+            link = folder / "many" / f"{start // 1000:04d}" / f"{number:07d}.png"
+            os.link(folder / "few" / f"{number % 50:02d}.png", link)
     out, part, draw, peaks, kills = folder / "rows.csv", folder / "rows.csv.part", random.Random(3), [], 0
     command = [sys.executable, "-m", "isra_keras.predict", args.run, str(folder / "many"), "--out", str(out), "--quiet"]
     started = time.monotonic()

@@ -58,7 +58,9 @@ def run(main, argv=None):
 
 def _plain_warning(message, category, filename, lineno, line=None):
     """What the user should know in one line; other people's warnings say where they come from."""
-    return f"warning: {message}\n" if category is UserWarning else f"{filename}:{lineno}: {category.__name__}: {message}\n"
+    if category is UserWarning:
+        return f"warning: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def dispatch(argv=None):

@@ -1,6 +1,5 @@
 """The exceptions that the command line turns into a sentence and an exit code."""
 
-
 import difflib
 
 

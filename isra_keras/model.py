@@ -10,6 +10,7 @@ from keras import ops
 
 from isra_keras.losses import cross_entropy
 from isra_keras.objective import Context, Evaluation, Objective, Stage, View, Views
+from isra_keras.training.determinism import pairwise_gradients
 from isra_keras.training.optimizer import PartwiseSGD
 from isra_keras.training.schedules import InverseDecay
 
@@ -231,7 +232,7 @@ class AdaptationModel(keras.Model):
             terms = self.loss_terms(views, context)
             total = sum(terms.values())
             scaled = self.optimizer.scale_loss(total)
-        gradients = tape.gradient(scaled, variables) if tape else _pairwise_gradients(scaled, variables)
+        gradients = tape.gradient(scaled, variables) if tape else pairwise_gradients(scaled, variables)
         pairs = [(g, v) for g, v in zip(gradients, variables) if g is not None]
         logs = dict(terms, loss=total, learning_rate=ops.cast(self.optimizer.learning_rate, "float32"))
         for objective in self.objectives if context.stage != WARMUP else self.objectives[1:]:
@@ -384,16 +385,6 @@ class AdaptationModel(keras.Model):
 def _floats(images):
     """Images as float32; the values stay as they are (0..255)."""
     return ops.cast(images, "float32")
-
-
-def _pairwise_gradients(loss, variables):
-    """Gradients of a graph, summed two by two where several paths meet; None where there is no path.
-
-    A tape sums by `AddN`, which starts with whichever input's memory is free to be reused: with three inputs or more,
-    equal steps then differ by a rounding now and then, TensorFlow's op determinism notwithstanding.
-    """
-    values = [variable.value for variable in variables]
-    return tf.gradients(loss, values, aggregation_method=tf.AggregationMethod.EXPERIMENTAL_TREE)
 
 
 def _view(part, outputs):

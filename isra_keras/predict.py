@@ -55,7 +55,8 @@ def main(argv=None):
             counts["rows"] += len(rows)
             advance(len(rows))
     if not counts["rows"] and not (known and known.skipped):
-        raise UserError(f"Expected images in {', '.join(map(repr, args.inputs))}; there is none (JPEG, PNG, WebP, BMP, GIF, TIFF).")
+        kinds = "JPEG, PNG, WebP, BMP, GIF, TIFF"
+        raise UserError(f"Expected images in {', '.join(map(repr, args.inputs))}; there is none ({kinds}).")
     if not args.quiet:
         seconds = time.monotonic() - start
         skipped = f", {known.skipped:,} passed over" if known else ""

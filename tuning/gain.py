@@ -84,7 +84,8 @@ def measure(args, task_name):
              "objective": args.objective}  # fmt: skip
     done = {key(row) for row in read(args.results)}
     todo = [known | {"setting": setting, "seed": config.seed + seed} | {"trial": row.trial_id, "values": row.values}
-            for seed in range(1, args.seeds + 1) for setting, row in settings_of(rows, records.objective_of(folder))]  # fmt: skip
+            for seed in range(1, args.seeds + 1)
+            for setting, row in settings_of(rows, records.objective_of(folder))]  # fmt: skip
     todo = [row for row in todo if key(row) not in done]
     if todo:
         train(config, todo, args.results)

@@ -57,7 +57,8 @@ def write_report(run_dir, evaluation, labels, class_names, class_weights=None, h
         _summary(features, logits, probabilities, rows),
         _shared_section(weights, class_names, from_method, rows),
         _class_section(rows, class_names, predictions, probabilities),
-        f"## Curves\n\n![curves](curves.png)\n\n{curves.meanings(history)}" if has_curves else "## Curves\n\nNo metrics were recorded.",
+        "## Curves\n\n"
+        + (f"![curves](curves.png)\n\n{curves.meanings(history)}" if has_curves else "No metrics were recorded."),
     ]
     path = folder / "report.md"
     style.write_text(path, "\n\n".join(parts) + "\n")
@@ -116,7 +117,8 @@ def plot_confusion(table, class_names, path):
         axis.set_xticks(np.arange(len(used)), [_short(class_names[i]) for i in used], fontsize=size,
                         rotation=90 if max(len(class_names[i]) for i in used) > 2 else 0)  # fmt: skip
         axis.set_yticks(np.arange(len(present)), [_short(class_names[i]) for i in present], fontsize=size)
-        axis.set_xlabel("predicted (classes that are neither predicted nor present are left out)" if len(used) < len(class_names) else "predicted")
+        left_out = " (classes that are neither predicted nor present are left out)" if len(used) < len(class_names) else ""
+        axis.set_xlabel(f"predicted{left_out}")
         axis.set_ylabel("true class")
         made.colorbar(image, ax=axis, label="% of the true class", ticks=[0, 0.05, 0.2, 0.5, 1], fraction=0.025,
                       pad=0.015, format=lambda share, _: f"{100 * share:.0f}")  # fmt: skip

@@ -33,6 +33,7 @@ def get_method(name: str) -> type:
     """
     key = name.lower().replace("-", "_")
     if key not in METHODS:
-        raise UserError(f"Expected --method to be one of {', '.join(METHODS)}; received {name!r}." + did_you_mean(name, METHODS))
+        hint = did_you_mean(name, METHODS)
+        raise UserError(f"Expected --method to be one of {', '.join(METHODS)}; received {name!r}.{hint}")
     module, class_name = METHODS[key].split(":")
     return getattr(importlib.import_module(f"isra_keras.methods.{module}"), class_name)

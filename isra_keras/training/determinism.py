@@ -28,3 +28,13 @@ def make_deterministic():
     """
     tf.config.experimental.enable_op_determinism()
     tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
+
+
+def pairwise_gradients(loss, variables):
+    """Gradients of a graph, summed two by two where several paths meet; None where there is no path.
+
+    A tape sums by `AddN`, which starts with whichever input's memory is free to be reused: with three inputs or more,
+    equal steps then differ by a rounding now and then, TensorFlow's op determinism notwithstanding.
+    """
+    values = [variable.value for variable in variables]
+    return tf.gradients(loss, values, aggregation_method=tf.AggregationMethod.EXPERIMENTAL_TREE)

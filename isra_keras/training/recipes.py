@@ -52,11 +52,11 @@ TUNED_ON_PACS = {
     "slm": BN | {"learning_rate": 1.5e-3},
     "a2kt": BN,
 }
-"""Frozen features are no paper's setting, and PACS is a wide shift. Six trials for every method, chosen without labels by
-`benchmarks/equal_tuning.py` (benchmarks/results/pacs_tuning.md). A bottleneck that ends in batch normalisation keeps the
-features bounded: without it gradient reversal blows them up, class weights run to one class, and MWPDA to NaN. It
-costs points on Office-Caltech10 features (benchmarks/grids/office_caltech10_bottleneck.toml), whose domains are near: they keep
-their methods' own settings."""
+"""Frozen features are no paper's setting, and PACS is a wide shift. Six trials for every method, chosen without labels
+by `benchmarks/equal_tuning.py` (benchmarks/results/pacs_tuning.md). A bottleneck that ends in batch normalisation keeps
+the features bounded: without it gradient reversal blows them up, class weights run to one class, and MWPDA to NaN. It
+costs points on Office-Caltech10 features (benchmarks/grids/office_caltech10_bottleneck.toml), whose domains are near:
+they keep their methods' own settings."""
 
 FEATURES = GENTLE | {
     "backbone": "features",

@@ -7,7 +7,7 @@ import socket
 from contextlib import contextmanager
 from pathlib import Path
 
-from isra_keras.errors import UserError
+from isra_keras.errors import NotFinite, UserError
 from isra_keras.training.checkpoint import FULL, disk_full, write_text
 
 
@@ -108,8 +108,9 @@ class Means:
         self.logs.append(logs)
 
     def first_not_finite(self):
-        """(position, [names of its terms]) of the first step since the last `take` whose loss is not finite, or None."""
-        return next(((number, terms) for number, logs in enumerate(self.logs) if (terms := not_finite_terms(logs))), None)
+        """(position, [names of its terms]) of the first step since `take` whose loss is not finite, or None."""
+        bad = ((number, terms) for number, logs in enumerate(self.logs) if (terms := not_finite_terms(logs)))
+        return next(bad, None)
 
     def values(self):
         """[{name: float}] of the steps since the last `take`."""
@@ -128,6 +129,33 @@ def not_finite_terms(logs):
     if math.isfinite(float(logs["loss"])):
         return []
     return [name for name, value in logs.items() if name != "loss" and not math.isfinite(float(value))] or ["loss"]
+
+
+def stop_on(out, task, step, terms, indices):
+    """Names the batch of the step whose loss is not finite in bad_batch.json.
+
+    Args:
+        out: run folder.
+        task: `Task`.
+        step: that step.
+        terms: names of the losses that are not finite.
+        indices: {"source", "target", "middle": rows of the batch}.
+
+    Raises:
+        NotFinite: always.
+    """
+    domains = {"source": task.source, "target": task.target, "middle": task.source}
+    samples = {
+        name: [domains[name].paths[row] if domains[name].paths else row for row in map(int, rows)]
+        for name, rows in indices.items()
+    }
+    where = out / "bad_batch.json"
+    write_text(where, json.dumps({"step": step, "terms": terms, **samples}, indent=1) + "\n")
+    raise NotFinite(
+        f"Expected finite losses; received NaN or infinity in {', '.join(terms)} at step {step}; its samples are in "
+        f"'{where}', the last good checkpoint is kept. Lower --learning-rate, --class2vec-weight or "
+        "--alignment-weight, or take --precision float32."
+    )
 
 
 @contextmanager

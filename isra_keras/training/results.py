@@ -217,7 +217,7 @@ def describe_model(config, task, step, class_weights, labelled):
 
 
 def write_results(out, config, task, model, evaluation, indices, history, selected_step, weights, timing):
-    """model.keras, semantic.keras, model.json, report/ and, last of all, result.json, whose presence says that the run is done.
+    """model.keras, semantic.keras, model.json, report/ and, last of all, result.json: with it the run is done.
 
     Args:
         out: run folder.

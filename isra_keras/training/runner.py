@@ -1,6 +1,6 @@
 """`run`: a configuration becomes a run folder. Interrupted at any moment, it goes on exactly where it was."""
 
-import json
+import functools
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,6 @@ import numpy as np
 
 from isra_keras.data.image_folder import summary, table
 from isra_keras.data.pairs import DomainPairs, evaluation_dataset, own_threads, plain_errors
-from isra_keras.errors import NotFinite
 from isra_keras.model import WARMUP
 from isra_keras.selection import NEEDS_SOURCE, CollapseWatch, score_all
 from isra_keras.selection.oracle import oracle_accuracy
@@ -21,7 +20,7 @@ from isra_keras.training.interrupt import Interrupted, StopRequest
 from isra_keras.training.prepare import check_folder, check_task, is_longer, load_data, prepared_folder
 from isra_keras.training.progress import Progress
 from isra_keras.training.recipes import is_fresh
-from isra_keras.training.record import Events, Means, Metrics
+from isra_keras.training.record import Events, Means, Metrics, stop_on
 from isra_keras.training.results import RunResult, is_better, save_network, write_results
 
 
@@ -29,7 +28,8 @@ def run(config, out, resume=False, callbacks=(), task=None, quiet=False):
     """Trains, evaluates, selects and writes a run folder.
 
     The folder: config.json, metrics.jsonl, checkpoints/, tensorboard/, and at the end model.keras, model.json, report/
-    and result.json; report/bad_images.csv if files could not be read. Nothing is written before the data and the network are known to be fine.
+    and result.json; report/bad_images.csv if files could not be read. Nothing is written before the data and the
+    network are known to be fine.
 
     Args:
         config: `TrainConfig`.
@@ -153,13 +153,16 @@ class Training:
 
     def batches(self, stop):
         """Batches `local` to `stop` of this stage; batch k is a function of (seed, stage, k) alone."""
-        config = self.config
-        middle_size = None if self.stages[self.stage].name == WARMUP else middle_sizes(
-            self.model.method, config.batch_size, self.lengths[self.stage], config.eval_interval
-        )  # fmt: skip
+        config, length = self.config, self.lengths[self.stage]
+        middle_sizes = None
+        if self.stages[self.stage].name != WARMUP:
+            # A table: TensorFlow never forgets a Python function of a data set, and the method's would keep the model.
+            sizes = functools.partial(self.model.method.middle_size, batch_size=config.batch_size,
+                                      max_iterations=length, eval_interval=config.eval_interval)  # fmt: skip
+            middle_sizes = [sizes(step) for step in range(length)]
         pairs = DomainPairs(
             self.task, config.batch_size, config.seed + 1_000_003 * self.stage, config.image_size, config.crop_size,
-            middle_size=middle_size, augment=config.augment, uses_source=self.stages[self.stage].uses_source,
+            middle_size=middle_sizes, augment=config.augment, uses_source=self.stages[self.stage].uses_source,
             source_sampling=config.source_sampling,
         )  # fmt: skip
         self.pairs = pairs
@@ -197,26 +200,7 @@ class Training:
         self.events.write(entry)
         if bad is not None:
             number, terms = bad
-            self.stop_on(self.step - len(batches) + number + 1, terms, batches[number])
-
-    def stop_on(self, step, terms, indices):
-        """Names the batch of the step whose loss is not finite in bad_batch.json.
-
-        Raises:
-            NotFinite: always.
-        """
-        domains = {"source": self.task.source, "target": self.task.target, "middle": self.task.source}
-        samples = {
-            name: [domains[name].paths[i] if domains[name].paths else int(i) for i in np.asarray(rows)]
-            for name, rows in indices.items()
-        }
-        where = self.out / "bad_batch.json"
-        write_text(where, json.dumps({"step": step, "terms": terms, **samples}, indent=1) + "\n")
-        raise NotFinite(
-            f"Expected finite losses; received NaN or infinity in {', '.join(terms)} at step {step}; its samples are in "
-            f"'{where}', the last good checkpoint is kept. Lower --learning-rate, --class2vec-weight or "
-            "--alignment-weight, or take --precision float32."
-        )
+            stop_on(self.out, self.task, self.step - len(batches) + number + 1, terms, batches[number])
 
     def check_stop(self):
         """After SIGTERM or Ctrl-C: saves this very step, then leaves."""
@@ -396,13 +380,6 @@ class Training:
             path.parent.mkdir(exist_ok=True)
             write_text(path, table(bad))
             self.progress.message(f"{summary(sorted(set(bad)))}; all in {path}")
-
-
-def middle_sizes(method, batch_size, length, eval_interval):
-    """Step of a stage -> size of its middle batch, as a table: TensorFlow never forgets the Python functions that a
-    data set calls, and one that knew the method would keep the whole model alive after the run."""
-    sizes = [method.middle_size(step, batch_size, length, eval_interval) for step in range(length)]
-    return lambda step: sizes[min(int(step), length - 1)]
 
 
 def next_batch(batches, training):

@@ -13,8 +13,9 @@ from isra_keras.data.decode import IMAGE_SUFFIXES
 from isra_keras.errors import UserError
 from tests.app.bad_uploads import uploads
 
-OPTIONS = ["--backbone", "small_cnn", "--weights", "none", "--image-size", "40", "--crop-size", "32", "--iterations", "4",
-           "--eval-interval", "2", "--batch-size", "6", "--num-topics", "4", "--feature-dim", "8", "--warmup", "0", "--quiet"]  # fmt: skip
+OPTIONS = ["--backbone", "small_cnn", "--weights", "none", "--image-size", "40", "--crop-size", "32",
+           "--iterations", "4", "--eval-interval", "2", "--batch-size", "6", "--num-topics", "4", "--feature-dim", "8",
+           "--warmup", "0", "--quiet"]  # fmt: skip
 NOT_UTF8 = b"caf\xe9 \xff.png"
 
 
@@ -25,7 +26,8 @@ def folders(tmp_path):
     for name in ("cup", "mug"):
         (tmp_path / "shop" / name).mkdir(parents=True)
         for index in range(6):
-            Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype="uint8")).save(tmp_path / "shop" / name / f"{index}.png")
+            pixels = rng.integers(0, 255, (40, 40, 3), dtype="uint8")
+            Image.fromarray(pixels).save(tmp_path / "shop" / name / f"{index}.png")
     target = tmp_path / "photos"
     (target / "deep" / "er").mkdir(parents=True)
     known = {}

@@ -37,7 +37,7 @@ def changed(task, source=None, target=None, classes=None):
 
 @pytest.mark.parametrize("method", KINDS)
 def test_two_classes(tmp_path, method):
-    """The complement entropy divides by log(C - 1) = 0: with two classes there is one wrong class and nothing to spread."""
+    """The complement entropy divides by log(C - 1) = 0: two classes leave one wrong class, nothing to spread."""
     task = features_task()
     rows, others = np.flatnonzero(task.source.labels < 2), np.flatnonzero(task.target.labels < 2)
     result = trained(tmp_path / "run", changed(task, rows, others, task.class_names[:2]), method=method)

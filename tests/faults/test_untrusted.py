@@ -20,7 +20,9 @@ from isra_keras.training.recipes import resolve
 
 EXAMPLES = int(os.environ.get("ISRA_FUZZ_EXAMPLES", "150"))
 """Of each reader; ISRA_FUZZ_EXAMPLES=20000 is about ten minutes."""
-fuzz = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES < 1000)
+fuzz = settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES < 1000
+)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4), max_leaves=12,

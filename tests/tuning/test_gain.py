@@ -32,7 +32,8 @@ def test_table_keeps_the_upper_bound_apart():
 
 def test_searches_trains_and_goes_on(tmp_path, capsys):
     words = ["--data", "glyphs", "--task", "printed-handwritten", "--iterations", "4", "--trials", "2", "--seeds", "1",
-             "--searches", str(tmp_path / "s"), "--results", str(tmp_path / "r.jsonl"), "--out", str(tmp_path / "g.md")]  # fmt: skip
+             "--searches", str(tmp_path / "s"), "--results", str(tmp_path / "r.jsonl"),
+             "--out", str(tmp_path / "g.md")]  # fmt: skip
     assert gain.main(words) == 0
     first = (tmp_path / "r.jsonl").read_text()
     assert len(first.splitlines()) == 3 and "| glyphs | printed-handwritten |" in (tmp_path / "g.md").read_text()
