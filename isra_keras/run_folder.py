@@ -1,6 +1,7 @@
 """Reading a finished run: its folder, its description, its network."""
 
 import json
+import zipfile
 from itertools import islice
 from pathlib import Path
 
@@ -54,6 +55,12 @@ def _load(path):
     import isra_keras.backbones
     import isra_keras.semantic  # noqa: F401  these register the layers
 
+    if not zipfile.is_zipfile(path):  # of such a file Keras says that it is not there
+        raise UserError(
+            f"Expected a whole model file; '{path}' ({path.stat().st_size:,} bytes) can't be loaded: it was cut off or "
+            "is something else. Copy it again; or remove result.json beside it and call `train --resume`, which writes "
+            "both anew from the run's checkpoints."
+        )
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # keras raises whatever the broken part raised

@@ -221,6 +221,7 @@ def resolve(**given):
     if "iterations" in given and "eval_interval" not in given:  # a shortened run keeps its number of evaluations
         share = given["iterations"] / values["iterations"]
         given["eval_interval"] = max(1, round(values["eval_interval"] * share)) if share < 1 else values["eval_interval"]
+    given = _other_size(given, values)
     for name in ("method_options", "network_options", "multipliers"):
         given[name] = values.get(name, {}) | given.get(name, {})
     if is_fresh(given.get("backbone", values["backbone"]), given.get("weights", values["weights"])):
@@ -229,6 +230,19 @@ def resolve(**given):
     if given.get("backbone") == "features":
         given = {"image_size": None, "crop_size": None, "augment": False} | given
     return TrainConfig(**copy.deepcopy(values | given)).validate()  # recipes are shared, configurations are not
+
+
+def _other_size(given, values):
+    """Where only one of the two sizes is given and the recipe's other does not go with it, that one keeps its share."""
+    image, crop = values.get("image_size"), values.get("crop_size")
+    if not image or not crop:
+        return given
+    wanted_image, wanted_crop = given.get("image_size"), given.get("crop_size")
+    if wanted_image and not wanted_crop and crop > wanted_image > 0:
+        return given | {"crop_size": max(1, round(wanted_image * crop / image))}
+    if wanted_crop and not wanted_image and wanted_crop > image:
+        return given | {"image_size": round(wanted_crop * image / crop)}
+    return given
 
 
 def _canonical(given):

@@ -150,12 +150,13 @@ def save_network(network, path):
     """
     path = Path(path)
     aside = path.with_name(f".part.{path.name}")
+    needed = 4 * network.count_params()  # float32
     try:
         network.save(aside)
         aside.replace(path)
     except OSError as error:
         if error.errno in FULL or getattr(error.__cause__, "errno", None) in FULL:
-            raise disk_full(path) from error
+            raise disk_full(path, needed) from error
         raise
     finally:
         aside.unlink(missing_ok=True)

@@ -103,6 +103,15 @@ def test_a_shortened_run_keeps_its_number_of_evaluations():
     assert resolve(dataset="office_home", iterations=1).eval_interval == 1
 
 
+@pytest.mark.parametrize("given, sizes", [
+    ({}, (256, 224)), ({"image_size": 32}, (32, 28)), ({"image_size": 300}, (300, 224)), ({"crop_size": 299}, (342, 299)),
+    ({"image_size": 64, "crop_size": 64}, (64, 64)),
+])  # fmt: skip
+def test_one_size_brings_the_other_along(given, sizes):
+    config = resolve(source_dir="a", target_dir="b", **given)
+    assert (config.image_size, config.crop_size) == sizes
+
+
 def test_a_fresh_backbone_learns_like_the_other_new_layers():
     assert resolve(dataset="glyphs").multipliers["backbone"] == [10, 2]
     assert resolve(dataset="office_home", weights="none").multipliers["backbone"] == [10, 2]

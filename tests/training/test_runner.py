@@ -1,5 +1,6 @@
 """run: the folder's content, selection, stop and resume, NaN, stages, precision."""
 
+import errno
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from isra_keras.training import runner
 from isra_keras.training.callbacks import RunCallback
 from isra_keras.training.interrupt import Interrupted
 from isra_keras.training.record import Events
-from isra_keras.training.results import RunResult
+from isra_keras.training.results import RunResult, save_network
 from isra_keras.training.runner import run
 from tests.training.small_task import CLASSES, features_config, features_task, images_config, images_task
 
@@ -163,8 +164,8 @@ def test_nan_names_the_term_and_keeps_the_last_good_checkpoint(tmp_path, monkeyp
 
     def poisoned(self, views, context):
         terms = original(self, views, context)
-        bad = keras.ops.where(context.step >= 5, float("nan"), 0.0)
-        return terms | {term: terms[term] + bad}
+        factor = keras.ops.where(context.step >= 5, float("nan"), 1.0)  # a factor, so that gradients are NaN too
+        return terms | {term: terms[term] * factor}
 
     monkeypatch.setattr(AdaptationModel, "loss_terms", poisoned)
     out = tmp_path / "run"
@@ -178,6 +179,34 @@ def test_nan_names_the_term_and_keeps_the_last_good_checkpoint(tmp_path, monkeyp
     assert [path.name for path in checkpoints] == ["step_00000004.npz"]
     with np.load(checkpoints[0]) as arrays:
         assert all(np.isfinite(arrays[name]).all() for name in arrays.files if arrays[name].dtype.kind == "f")
+
+
+def test_a_model_file_that_was_cut_off_is_written_anew_from_the_checkpoints(tmp_path):
+    out = tmp_path / "run"
+    train(out)
+    whole = keras.models.load_model(out / "model.keras").get_weights()
+    (out / "model.keras").write_bytes((out / "model.keras").read_bytes()[:1000])
+    with pytest.raises(UserError, match="1,000 bytes.*--resume"):
+        load_run(out)
+    (out / "result.json").unlink()
+    train(out, resume=True)
+    again = load_run(out)[0].get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(whole, again, strict=True))
+
+
+def test_no_room_for_the_model_names_path_and_bytes_and_keeps_the_old_file(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    train(out)
+    network, before = load_run(out)[0], (out / "model.keras").read_bytes()
+
+    def full(self, path):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(network), "save", full)
+    with pytest.raises(UserError, match=f"{4 * network.count_params():,} bytes.*model.keras.*disk"):
+        save_network(network, out / "model.keras")
+    assert (out / "model.keras").read_bytes() == before and not list(out.glob(".part*"))
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
