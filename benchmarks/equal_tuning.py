@@ -3,8 +3,10 @@
     python benchmarks/equal_tuning.py benchmarks/results/pacs_tuning [--out benchmarks/results/pacs_tuning.md]
 
 The lines come from a grid such as `benchmarks/grids/pacs_tuning.toml`. Every trial ships the checkpoint that `choose`
-takes; on each task a method's trials are ranked by a label-free score of those checkpoints (collapsed and failed trials
-last), and the trial with the best mean rank is the method's setting. Labels only say, afterwards, what that was worth.
+takes; on each task a method's trials are ranked by a label-free score of those checkpoints (collapsed trials last), and
+the trial with the best mean rank is the method's setting; one that failed on any task, its own or another, is barred.
+With `--together` ranks are averaged over methods too: one setting for all. Labels only say, afterwards, what that was
+worth.
 The score is information maximisation: in the runs before any tuning (seed 0, all methods) it followed accuracy best.
 So the choice of the score, unlike the choice of a trial, was made with accuracies of seed 0 in sight; those runs are in
 the repository's history only.
@@ -35,12 +37,15 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("lines", nargs="+", metavar="JSONL", help="lines, or folders of them")
     parser.add_argument("--score", default="information_maximisation", choices=[*SCORES, ENSEMBLE])
+    parser.add_argument("--together", action="store_true", help="one setting for all methods")
     parser.add_argument("--out", help="write the tables to this file as well")
     args = parser.parse_args(argv)
     trials = trials_of(args.lines)
-    settings = {method: chosen(found, args.score) for method, found in trials.items()}
-    text = "\n\n".join(table.markdown() for table in (setting_table(trials, settings, args.score), score_table(trials)))
-    text = f"Written by `python benchmarks/equal_tuning.py {' '.join(args.lines)}`.\n\n{text}\n"
+    settings = choices(trials, args.score, args.together)
+    tables = setting_table(trials, settings, args.score), score_table(trials, args.together)
+    flags = "".join([" --together"] * args.together)
+    text = "\n\n".join(table.markdown() for table in tables)
+    text = f"Written by `python benchmarks/equal_tuning.py {' '.join(args.lines)}{flags}`.\n\n{text}\n"
     print(text)
     if args.out:
         Path(args.out).write_text(text, encoding="utf-8")
@@ -52,14 +57,29 @@ def trials_of(paths):
     for line in latest(read_lines(paths)).values():
         cell = line["cell"]
         run = next(iter(runs_of([line])), None)
-        found[cell["method"]][json.dumps(cell["given"], sort_keys=True)][cell["task"]] = run
+        setting = cell["given"] | ({"isra": cell["isra"]} if cell["isra"] != "off" else {})
+        found[cell["method"]][json.dumps(setting, sort_keys=True)][cell["task"]] = run
     return {method: dict(found[method]) for method in METHODS if method in found}
+
+
+def choices(trials, score, together=False):
+    """{method: setting}."""
+    if together:
+        names = list(next(iter(trials.values())))
+        ranks = np.mean([mean_ranks({name: found[name] for name in names}, score) for found in trials.values()], axis=0)
+        return dict.fromkeys(trials, names[int(np.argmin(ranks))])
+    return {method: chosen(found, score) for method, found in trials.items()}
 
 
 def chosen(trials, score):
     """The setting with the best mean rank over tasks; the first one of equals."""
-    ranks = [ranks_on(trials, task, score) for task in tasks_of(trials)]
-    return list(trials)[int(np.argmin(np.mean(ranks, axis=0)))]
+    return list(trials)[int(np.argmin(mean_ranks(trials, score)))]
+
+
+def mean_ranks(trials, score):
+    """(trials,) mean ranks over the tasks on which all of them ran; infinite for a trial that failed anywhere."""
+    ranks = np.mean([ranks_on(trials, task, score) for task in tasks_of(trials)], axis=0)
+    return np.where([any(run is None for run in one.values()) for one in trials.values()], np.inf, ranks)
 
 
 def ranks_on(trials, task, score):
@@ -77,12 +97,13 @@ def _collapsed(shipped):
 
 
 def tasks_of(trials):
-    return list(dict.fromkeys(task for one in trials.values() for task in one))
+    first, *others = trials.values()
+    return [task for task in first if all(task in one for one in others)]
 
 
-def accuracy(trial, score):
-    """Mean accuracy over tasks of the checkpoints that the score ships, in %; a failed task counts 0."""
-    found = [choose(candidates_of(run), score).candidate.payload if run else 0.0 for run in trial.values()]
+def accuracy(trial, score, tasks):
+    """Mean accuracy over these tasks of the checkpoints that the score ships, in %; a failed task counts 0."""
+    found = [choose(candidates_of(trial[task]), score).candidate.payload if trial[task] else 0.0 for task in tasks]
     return 100 * float(np.mean(found))
 
 
@@ -90,10 +111,9 @@ def setting_table(trials, settings, score):
     """Each method's setting, and what the labels say of it."""
     rows = []
     for method, found in trials.items():
-        worth = {setting: accuracy(trial, score) for setting, trial in found.items()}
-        own = worth.get("{}", float("nan"))
+        worth = {setting: accuracy(trial, score, tasks_of(found)) for setting, trial in found.items()}
         rows.append([method_name((method, "off")), len(found), words(settings[method]),
-                     f"{worth[settings[method]]:.1f}", f"{own:.1f}", f"{max(worth.values()):.1f}"])  # fmt: skip
+                     *(f"{value:.1f}" for value in (worth[settings[method]], worth[own(found)], max(worth.values())))])  # fmt: skip
     columns = ["Method", "trials", "setting, label-free", "accuracy", "recipe's own", "best trial BY labels"]
     tasks = tasks_of(next(iter(trials.values())))
     note = (f"Mean over {', '.join(tasks)}, in %, one seed. Score: {score.replace('_', ' ')}. The last column is an upper "
@@ -101,17 +121,23 @@ def setting_table(trials, settings, score):
     return Table("Settings", columns, rows, note)
 
 
-def score_table(trials):
+def own(trials):
+    """The setting that is the recipe's own."""
+    return next(setting for setting in trials if not set(json.loads(setting)) - {"isra"})
+
+
+def score_table(trials, together=False):
     """What every score would have chosen."""
     rows = []
     names = [*SCORES, ENSEMBLE]
     for score in names:
         try:
-            picked = [accuracy(found[chosen(found, score)], score) for found in trials.values()]
+            picked = choices(trials, score, together)
+            means = [np.mean([accuracy(found[setting[method]], score, tasks_of(found)) for method, found in trials.items()])
+                     for setting in (picked, {method: own(found) for method, found in trials.items()})]  # fmt: skip
         except (KeyError, ValueError, TypeError):
             continue
-        own = [accuracy(found["{}"], score) for found in trials.values() if "{}" in found]
-        rows.append([score.replace("_", " "), f"{np.mean(picked):.1f}", f"{np.mean(own):.1f}"])
+        rows.append([score.replace("_", " "), *(f"{mean:.1f}" for mean in means)])
     return Table("Scores", ["score", "its settings", "recipes' own"], rows,
                  "Mean accuracy over methods and tasks, with the checkpoints that the score ships.")  # fmt: skip
 
@@ -119,9 +145,11 @@ def score_table(trials):
 def words(setting):
     """A setting in words."""
     given = json.loads(setting)
+    isra = given.pop("isra", None)
     parts = [f"{value} bottleneck" if name == "bottleneck" else f"{name} {value}"
              for name, value in {**given.pop("network_options", {}), **given}.items()]  # fmt: skip
-    return ", ".join(part.replace("learning_rate", "learning rate") for part in parts) or "recipe's own"
+    text = ", ".join(part.replace("_", " ") for part in parts) or "recipe's own"
+    return f"ISRA ({isra}), {text}" if isra else text
 
 
 if __name__ == "__main__":

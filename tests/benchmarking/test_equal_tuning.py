@@ -27,9 +27,32 @@ def lines(tmp_path):
 
 def test_rank_over_tasks_decides_without_labels(lines):
     found = equal_tuning.trials_of([lines])["dann"]
-    # Ranks on A-C: 3, 2, 1; on P-A: 2, 1, 3 for the trial that failed. Accuracy would choose the first.
+    # Ranks on A-C: 3, 2, 1; on P-A: 2, 1, and one trial failed. Accuracy would choose the first.
     assert json.loads(equal_tuning.chosen(found, "mean_entropy")) == {"network_options": {"bottleneck": "bn"}}
-    assert equal_tuning.accuracy(found["{}"], "mean_entropy") == pytest.approx(90)
+    assert equal_tuning.accuracy(found["{}"], "mean_entropy", ["A-C"]) == pytest.approx(90)
+
+
+def test_a_setting_that_failed_anywhere_is_barred(lines):
+    found = equal_tuning.trials_of([lines])["dann"]
+    found = {name: {"A-C": runs["A-C"]} for name, runs in found.items()}
+    best = equal_tuning.chosen(found, "mean_entropy")
+    assert json.loads(best) == {"learning_rate": 0.003}
+    found[best]["A-S"] = None  # on a task where the others did not even run
+    assert json.loads(equal_tuning.chosen(found, "mean_entropy")) == {"network_options": {"bottleneck": "bn"}}
+
+
+def test_one_setting_for_all_methods_and_variants_of_isra_are_told_apart(tmp_path, capsys):
+    values = {("dann", "reference"): 0.3, ("dann", "paper"): 0.2, ("cdan", "reference"): 0.1, ("cdan", "paper"): 0.4}
+    rows = [line("A-C", method, isra, seed=10, accuracies=(0.5,), entropies=(entropy,))
+            for (method, isra), entropy in values.items()]  # fmt: skip
+    rows.append(line("P-A", "dann", "paper", seed=10, accuracies=(0.5,), entropies=(0.2,)))
+    path = tmp_path / "lines.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = equal_tuning.trials_of([path])
+    assert equal_tuning.choices(found, "mean_entropy") == {"dann": '{"isra": "paper"}', "cdan": '{"isra": "reference"}'}
+    assert len(set(equal_tuning.choices(found, "mean_entropy", together=True).values())) == 1
+    equal_tuning.main([str(path), "--score", "mean_entropy", "--together"])
+    assert "ISRA (reference), recipe's own" in capsys.readouterr().out
 
 
 def test_tables_say_what_the_labels_would_have_chosen(lines, tmp_path, capsys):
