@@ -30,6 +30,7 @@ from isra_keras.benchmarking.tables import Table, method_name  # noqa: E402
 from isra_keras.methods import METHODS  # noqa: E402
 from isra_keras.selection.choose import ENSEMBLE, badness, choose  # noqa: E402
 from isra_keras.selection.scores import SCORES  # noqa: E402
+from isra_keras.training.recipes import DEFAULT_VARIANT  # noqa: E402
 
 
 def main(argv=None):
@@ -122,8 +123,9 @@ def setting_table(trials, settings, score):
 
 
 def own(trials):
-    """The setting that is the recipe's own."""
-    return next(setting for setting in trials if not set(json.loads(setting)) - {"isra"})
+    """The setting that is the recipe's own, of its default variant where there are both."""
+    plain = [setting for setting in trials if not set(json.loads(setting)) - {"isra"}]
+    return next((setting for setting in plain if DEFAULT_VARIANT in setting), plain[0])
 
 
 def score_table(trials, together=False):
