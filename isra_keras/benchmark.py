@@ -11,6 +11,7 @@ from isra_keras.cli import run as run_cli
 from isra_keras.errors import UserError
 
 EPILOG = """A grid:   python -m isra_keras.benchmark --dataset office_caltech10_features --methods all --seeds 3 --jobs 2
+Own data: python -m isra_keras.benchmark --source-dir catalogue/ --target-dir photos/ --methods source_only,ba3us,shot
 A file:   python -m isra_keras.benchmark grid.toml
 A report: python -m isra_keras.benchmark --report benchmarks/results/*_features.jsonl --out RESULTS.md
 A choice: python -m isra_keras.benchmark --choose benchmarks/results/*_features.jsonl
@@ -30,6 +31,10 @@ def build_parser():
     grid = parser.add_argument_group("grid")
     grid.add_argument("--dataset", metavar="NAME", help="glyphs, office_home, office31, imagenet_caltech, office_caltech10, "
                       "office_caltech10_features, pacs_features")  # fmt: skip
+    grid.add_argument("--source-dir", metavar="DIR", help="your own source instead of --dataset: one folder of images "
+                      "for each class")  # fmt: skip
+    grid.add_argument("--target-dir", metavar="DIR", help="your own target: images, or folders by class. Every cell "
+                      "leaves a run folder; at the end the one to take is named")  # fmt: skip
     grid.add_argument("--methods", metavar="all|A,B", help="default all")
     grid.add_argument("--tasks", metavar="all|S-T,…", help="default all")
     grid.add_argument("--seeds", type=int, metavar="K", help="seeds 0 to K-1 (default 1)")
@@ -46,8 +51,9 @@ def build_parser():
     how.add_argument("--dry-run", action="store_true", help="list the cells and stop")
     how.add_argument("--quiet", action="store_true", help="no progress")
     results = parser.add_argument_group("results")
-    results.add_argument("--out", metavar="FILE", help="jsonl of the grid (default benchmarks/results/<dataset>.jsonl), or "
-                         "a folder for a file a method; of --report: RESULTS.md")  # fmt: skip
+    results.add_argument("--out", metavar="FILE", help="jsonl of the grid (default benchmarks/results/<dataset>.jsonl; of "
+                         "your own folders runs/benchmark/<names>.jsonl, beside it their runs), or a folder for a file "
+                         "a method; of --report: RESULTS.md")  # fmt: skip
     results.add_argument("--report", nargs="+", metavar="JSONL", help="make the report of finished cells and stop")
     results.add_argument("--csv", metavar="FILE", help="the report's tables as CSV too")
     results.add_argument("--latex", metavar="FILE", help="the report's tables as LaTeX too")
@@ -71,7 +77,10 @@ def main(argv=None):
     if args.report or args.choose:
         return _read_results(args)
     cells = cells_of(args)
-    out = Path(args.out or Path("benchmarks") / "results" / f"{cells[0].dataset}.jsonl")
+    default = Path("benchmarks") / "results" / f"{cells[0].dataset}.jsonl"
+    if args.source_dir:
+        default = Path("runs") / "benchmark" / f"{cells[0].task}.jsonl"
+    out = Path(args.out or default)
     if out.suffix not in (".jsonl", ""):
         raise UserError(f"Expected --out of a grid to end with .jsonl, or to be a folder; received '{out}'.")
     if args.jobs < 1:
@@ -86,20 +95,26 @@ def cells_of(args):
     Raises:
         UserError: neither or both, unknown names.
     """
-    from isra_keras.benchmarking.grid import make_cells, read_grid
+    from isra_keras.benchmarking.grid import folder_cells, make_cells, read_grid
 
+    folders = [args.source_dir, args.target_dir]
     given = {name: getattr(args, name) for name in ("dataset", "methods", "tasks", "seeds", "semantic")
              if getattr(args, name) is not None}  # fmt: skip
     overrides = dict(_setting(text) for text in args.set)
     if args.iterations is not None:
         overrides["iterations"] = args.iterations
     if args.grid:
-        if given or overrides:
+        if given or overrides or any(folders):
             raise UserError(f"Expected a file or the grid's options; received '{args.grid}' and options.")
         return read_grid(args.grid)
+    if any(folders):
+        if not all(folders) or {"dataset", "tasks"} & set(given):
+            raise UserError("Expected --source-dir with --target-dir, and no --dataset and --tasks beside them.")
+        return folder_cells(*folders, **given, overrides=overrides)
     if "dataset" not in given:
         raise UserError(
-            "Expected --dataset, a file of a grid, --report or --choose; received none of them. See --help."
+            "Expected --dataset, --source-dir with --target-dir, a file of a grid, --report or --choose; received none "
+            "of them. See --help."
         )
     return make_cells(**given, overrides=overrides)
 
@@ -122,19 +137,23 @@ def run_grid(cells, out, args):
     from isra_keras.benchmarking.progress import GridProgress
     from isra_keras.benchmarking.store import Store, commit
 
+    folders = args.source_dir and [str(Path(one).absolute()) for one in (args.source_dir, args.target_dir)]
     store = Store(out)
+    if folders:
+        check_same_folders(store, folders)
     done = store.done(args.skip_failed)
     missing = [cell for cell in cells if cell.key not in done]
     if args.dry_run:
         for cell in cells:
             print(("done     " if cell.key in done else "to run   ") + cell.key)
         return 0
-    check_data(missing, args.data_dir)
+    check_data(missing, args.data_dir, folders)
     failures, identity = [], commit()
     settings = {
         "data_dir": args.data_dir and str(Path(args.data_dir).absolute()),
-        "work": str(Path(args.work or f"{out}.work").absolute()),
+        "work": str(Path(args.work or (out.with_suffix("") if folders else f"{out}.work")).absolute()),
         "threads": max(1, (os.cpu_count() or 1) // args.jobs),
+        "folders": folders or None,
     }
     with store.alone(), GridProgress(len(missing), len(cells) - len(missing), quiet=args.quiet) as progress:
 
@@ -148,8 +167,36 @@ def run_grid(cells, out, args):
             progress.finished(cell, line, time.monotonic() - worker.started, args.jobs)
 
         run_cells(missing, min(args.jobs, len(missing)), settings, on_message, progress.tick)
+    if folders:
+        return _name_the_best(store, cells, failures)
     print(f"{len(cells) - len(failures)} of {len(cells)} cells in {out}; make the report:\n"
           f"  python -m isra_keras.benchmark --report {out} --out RESULTS.md")  # fmt: skip
+    return 1 if failures else 0
+
+
+def check_same_folders(store, folders):
+    """Keeps the runs of other folders of the same names apart.
+
+    Raises:
+        UserError: the lines are of others.
+    """
+    from isra_keras.benchmarking.grid import folders_id
+
+    if any(line.get("folders", folders_id(*folders)) != folders_id(*folders) for line in store.lines()):
+        raise UserError(f"Expected the runs of these two folders in '{store.path}'; it has those of others. Take another "
+                        "--out.")  # fmt: skip
+
+
+def _name_the_best(store, cells, failures):
+    """After a user's own grid: all models side by side, and which one to take."""
+    from isra_keras.benchmarking.shipping import describe_choices
+    from isra_keras.benchmarking.store import latest
+
+    print(f"{len(cells) - len(failures)} of {len(cells)} cells in {store.path}")
+    keys = {cell.key for cell in cells}
+    lines = [line for key, line in latest(store.lines()).items() if key in keys]
+    if len(failures) < len(cells):
+        print(describe_choices(lines))
     return 1 if failures else 0
 
 

@@ -2,14 +2,20 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from isra_keras import benchmark, cli
+from isra_keras import benchmark, cli, predict
+from isra_keras.benchmarking.shipping import describe_choices
 from isra_keras.errors import UserError
 from tests.benchmarking.lines import line
 from tests.benchmarking.small_features import GIVEN, write_features
@@ -80,10 +86,64 @@ def test_goes_on_after_a_kill(tmp_path):
     assert seeds == [0, 1, 2] and done >= 1
 
 
+@pytest.fixture
+def own_folders(tmp_path):
+    """(three classes, photos of two of them), told apart by colour."""
+    draw = np.random.default_rng(0)
+    for folder, names in (("catalogue", ("blue", "green", "red")), ("photos", ("green", "red"))):
+        for name in names:
+            (tmp_path / folder / name).mkdir(parents=True)
+            for index in range(6):
+                pixels = draw.integers(0, 120, (40, 40, 3), dtype="uint8")
+                pixels[..., ("red", "green", "blue").index(name)] += 100
+                Image.fromarray(pixels).save(tmp_path / folder / name / f"{index}.png")
+    return ["--source-dir", str(tmp_path / "catalogue"), "--target-dir", str(tmp_path / "photos")]
+
+
+SMALL = {"backbone": "small_cnn", "weights": "none", "image_size": 40, "crop_size": 32, "batch_size": 6, "feature_dim": 8,
+         "num_topics": 4, "warmup": 0.0, "iterations": 4, "eval_interval": 2}  # fmt: skip
+
+
+def test_all_on_my_own_folders_and_which_to_trust(own_folders, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    given = [part for name, value in SMALL.items() for part in ("--set", f"{name}={json.dumps(value)}")]
+    args = [*own_folders, "--methods", "source_only,ba3us", "--semantic", "off", *given]
+    assert cli.run(benchmark.main, args) == 0
+    said = capfd.readouterr().out
+    (row,) = re.findall(r"Take (.*), seed 0: best of 2 sound candidates by ensemble", said)
+    folder = re.search(r"predict (\S+) PHOTOS", said)[1]
+    assert Path(folder).name.startswith({"Source only": "source_only", "BA3US": "ba3us"}[row])
+    assert cli.run(predict.main, [folder, own_folders[3], "--out", "rows.csv"]) == 0
+    assert len(Path("rows.csv").read_text().splitlines()) == 13
+    assert sorted(path.name for path in Path(folder).iterdir() if path.suffix == ".keras")[0] == "model.keras"
+    before = Path("runs/benchmark/catalogue-photos.jsonl").read_text()
+    assert "catalogue" not in before.replace("catalogue-photos", ""), "lines name no path but the run's"
+    assert cli.run(benchmark.main, args) == 0
+    assert capfd.readouterr().out.endswith(said), "nothing runs twice"
+    assert benchmark.main(["--choose", "runs/benchmark/catalogue-photos.jsonl"]) == 0
+    assert f"Take {row}, seed 0" in capfd.readouterr().out
+    assert benchmark.main(["--report", "runs/benchmark/catalogue-photos.jsonl", "--out", "R.md"]) == 0
+    others = tmp_path / "others"
+    others.mkdir()
+    shutil.copytree("catalogue", others / "catalogue"), shutil.copytree("photos", others / "photos")
+    with pytest.raises(UserError, match="those of others"):
+        benchmark.main(["--source-dir", str(others / "catalogue"), "--target-dir", str(others / "photos")])
+
+
+def test_without_labels_no_accuracy_is_shown_and_a_collapsed_model_is_not_taken():
+    rows = [line("a-b", "source_only", dataset="folders", accuracies=(None,), entropies=(0.5,), agreements=(1.0,)),
+            line("a-b", "ba3us", dataset="folders", accuracies=(None,), entropies=(0.1,), agreements=(0.0,))]  # fmt: skip
+    text = describe_choices(rows)
+    assert "Take Source only, seed 0" in text and "accuracy" not in text
+
+
 @pytest.mark.parametrize(
     "args, said",
     [
-        ([], "--dataset, a file of a grid"),
+        ([], "--dataset, --source-dir"),
+        (["--source-dir", "a"], "--source-dir with --target-dir"),
+        (["--source-dir", "a", "--target-dir", "b", "--tasks", "A-C"], "no --dataset and --tasks"),
+        (["--source-dir", "a", "--target-dir", "b"], "Expected a folder of images as source"),
         (["--dataset", "pacs_features", "--jobs", "0"], "--jobs of at least 1"),
         (["--dataset", "pacs_features", "--out", "r.md"], "end with .jsonl, or to be a folder"),
         (["grid.toml", "--dataset", "pacs_features"], "a file or the grid's options"),

@@ -1,7 +1,8 @@
 """One cell: the runner's training without what only a person looks at, and everything that the tables need as one line.
 
 Precomputed features train without checkpoints, TensorBoard, report or saved network: such a cell takes seconds and is
-simply run again if it was killed. Images keep checkpoints in a folder and go on where they were.
+simply run again if it was killed. Images keep checkpoints in a folder and go on where they were. A user's own folders
+leave complete run folders: one of these models is wanted.
 """
 
 import functools
@@ -18,6 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from isra_keras.benchmarking.grid import FOLDERS, folders_id
 from isra_keras.benchmarking.store import LINE_FORMAT
 from isra_keras.errors import NotFinite
 from isra_keras.objective import Evaluation
@@ -34,7 +36,7 @@ from isra_keras.training.results import choices
 from isra_keras.training.runner import Training
 
 DIGITS = 6
-DATA_NAMES = ("dataset", "source", "target", "data_dir", "data_seed", "allow_incomplete", "on_bad_image")
+DATA_NAMES = ("dataset", "source", "target", "source_dir", "target_dir", "data_dir", "data_seed", "allow_incomplete", "on_bad_image")
 LEFT_OUT = {
     "data_dir",
     "source_dir",
@@ -46,35 +48,38 @@ LEFT_OUT = {
 }
 
 
-def run_cell(cell, data_dir=None, work=None, threads=1, progress=None):
+def run_cell(cell, data_dir=None, work=None, threads=1, progress=None, folders=None):
     """Trains a cell.
 
     Args:
         cell: `Cell`.
         data_dir: where the dataset lies, or None.
-        work: folder for checkpoints of image runs, or None for none.
+        work: folder for checkpoints of image runs, or None for none; for the run folders of a user's own.
         threads: of the data pipeline.
         progress: called with (steps done, steps in all) now and then; may raise to stop.
+        folders: (source, target) of a user's own, for cells of the dataset `FOLDERS`.
 
     Returns:
-        dict, the cell's line without "commit".
+        dict, the cell's line without "commit"; of a user's own folders with "run", the run folder, and "folders".
 
     Raises:
         UserError, Interrupted: as `isra_keras.run`.
     """
     started = time.monotonic()
     reset_peak_memory()
-    config = cell_config(cell, data_dir)
+    own = cell.dataset == FOLDERS
+    config = cell_config(cell, data_dir, folders)
     task = load_cached(config)
     check_task(task, config)
     light = task.kind == "features" or work is None
+    kept = own and not light
     out = Path(work or ".") / cell.folder
     with policy(config):
         model = build_model(config, task)
-        training = CellTraining(config, task, model, out, threads, progress, light)
+        training = CellTraining(config, task, model, out, threads, progress, light, kept)
         with nullcontext() if light else prepared_folder(out, config, (out / "config.json").is_file()):
             line = training.run(resume=not light, quiet=True)
-    if not light:
+    if not light and not kept:
         shutil.rmtree(out, ignore_errors=True)
     line = {
         "format": LINE_FORMAT,
@@ -82,6 +87,8 @@ def run_cell(cell, data_dir=None, work=None, threads=1, progress=None):
         "status": "done",
         "config": {name: value for name, value in vars(config).items() if name not in LEFT_OUT and value is not None},
         **line,
+        **({"folders": folders_id(*folders)} if own else {}),
+        **({"run": os.path.relpath(out)} if kept else {}),
         "seconds": round(time.monotonic() - started, 2),
         "peak_memory_mb": round(peak_memory()),
         "threads": threads,
@@ -94,12 +101,17 @@ def run_cell(cell, data_dir=None, work=None, threads=1, progress=None):
     return line
 
 
-def cell_config(cell, data_dir=None):
-    """The resolved `TrainConfig` of a cell; unguarded, so that tables show each method as it is."""
-    source, target = _domains(cell)
-    values = cell.overrides | {"dataset": cell.dataset, "source": source, "target": target, "method": cell.method,
-                               "seed": cell.seed, "data_dir": data_dir, "semantic": cell.isra != "off",
-                               "guard": False}  # fmt: skip
+def cell_config(cell, data_dir=None, folders=None):
+    """The resolved `TrainConfig` of a cell.
+
+    A dataset's is unguarded, so that tables show each method as it is; a user's own run is as `train` would do it.
+    """
+    if cell.dataset == FOLDERS:
+        data = {"source_dir": folders[0], "target_dir": folders[1]}
+    else:
+        data = dict(zip(("source", "target"), _domains(cell))) | {"dataset": cell.dataset, "guard": False}
+    values = cell.overrides | data | {"method": cell.method, "seed": cell.seed, "data_dir": data_dir,
+                                      "semantic": cell.isra != "off"}  # fmt: skip
     return resolve(**values, variant=cell.isra if cell.isra != "off" else None)
 
 
@@ -139,14 +151,16 @@ class CellTraining(Training):
         threads: of the data pipeline.
         progress: function of (steps done, steps in all), or None.
         light: write nothing at all.
+        kept: leave a complete run folder.
     """
 
-    def __init__(self, config, task, model, out, threads=1, progress=None, light=True):
+    def __init__(self, config, task, model, out, threads=1, progress=None, light=True, kept=False):
         super().__init__(config, task, model, out, Callbacks())
-        self.data_threads, self.report, self.light = threads, progress, light
+        self.data_threads, self.report, self.light, self.kept = threads, progress, light, kept
         self.probe = reference_predictions(config, task)
         self.watch = CollapseWatch(self.probe)
-        self.events = _Nothing()
+        if not kept:
+            self.events = _Nothing()
         if light:
             self.checkpoints, self.metrics, self.means = _Nothing(), _Nothing(), _LastLogs()
             self.log_every = config.eval_interval
@@ -192,6 +206,8 @@ class CellTraining(Training):
 
     def finish(self):
         """What the tables need, a dict."""
+        if self.kept:
+            super().finish()
         selected, last, oracle = choices(self.history, self.best["step"], self.stages[-1].name)
         chosen = {"selected": selected, "last": last, "oracle": oracle}
         return {

@@ -8,6 +8,8 @@ from pathlib import Path
 from isra_keras.errors import UserError
 
 OFF = "off"
+FOLDERS = "folders"
+"""Dataset of a user's own two folders of images."""
 VARIANTS = ("reference", "paper")
 SEMANTIC = {"off": (OFF,), "on": VARIANTS, "both": (OFF, *VARIANTS), "reference": ("reference",), "paper": ("paper",)}
 """{--semantic: states of the plug-in}."""
@@ -33,8 +35,8 @@ class Cell:
     """One run of a grid.
 
     Attributes:
-        dataset: protocol's name.
-        task: short name, "Ar-Cl".
+        dataset: protocol's name, or `FOLDERS`.
+        task: short name, "Ar-Cl"; of folders their names, "catalogue-photos".
         method: key of `METHODS`.
         isra: "off", or the variant of the plug-in on top: "reference", "paper".
         seed: int.
@@ -69,6 +71,8 @@ class Cell:
         import hashlib
 
         digest = hashlib.sha256(self.key.encode()).hexdigest()[:8]
+        if self.dataset == FOLDERS:
+            return f"{self.method}-{self.isra}-seed{self.seed}" + (f"-{digest}" if self.given else "")
         return f"{self.dataset}-{self.task}-{self.method}-{self.isra}-{self.seed}-{digest}"
 
     def to_dict(self):
@@ -115,10 +119,28 @@ def make_cells(dataset, methods="all", tasks="all", seeds=1, semantic="both", ov
         if _is_all(tasks)
         else [task_name(name, *resolve_task_name(name, one)) for one in _names(tasks)]
     )
+    return _product(name, chosen, methods, seeds, semantic, overrides)
+
+
+def folder_cells(source_dir, target_dir, methods="all", seeds=1, semantic="both", overrides=None):
+    """As `make_cells`, for a user's own two folders."""
+    task = "-".join(Path(folder).resolve().name for folder in (source_dir, target_dir))
+    return _product(FOLDERS, [task], methods, seeds, semantic, overrides)
+
+
+def folders_id(source_dir, target_dir):
+    """What tells two pairs of folders apart, without saying where they are."""
+    import hashlib
+
+    text = "\n".join(str(Path(folder).resolve()) for folder in (source_dir, target_dir))
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def _product(dataset, tasks, methods, seeds, semantic, overrides):
     states = _states(semantic)
     given = as_given(_checked(overrides or {}))
-    cells = [Cell(name, task, method, state, seed, given)
-             for seed in _seeds(seeds) for task in chosen for method in _methods(methods) for state in states]  # fmt: skip
+    cells = [Cell(dataset, task, method, state, seed, given)
+             for seed in _seeds(seeds) for task in tasks for method in _methods(methods) for state in states]  # fmt: skip
     return list(dict.fromkeys(cells))
 
 
@@ -152,19 +174,23 @@ def read_grid(path):
     return list(dict.fromkeys(cells))
 
 
-def check_data(cells, data_dir=None):
+def check_data(cells, data_dir=None, folders=None):
     """Looks for the data of all cells before the first one starts.
 
     Args:
         cells: list of `Cell`.
         data_dir: where datasets lie, or None for the environment's.
+        folders: (source, target) of a user's own, or None.
 
     Raises:
         UserError: a dataset is missing: says where to get it.
     """
     from isra_keras.data.locate import data_roots, find_domain, find_feature_file
-    from isra_keras.data.tasks import protocol_of, resolve_task_name
+    from isra_keras.data.tasks import folder_task, protocol_of, resolve_task_name
 
+    if folders and cells:
+        folder_task(*folders)
+        return
     for dataset in dict.fromkeys(cell.dataset for cell in cells):
         protocol = protocol_of(dataset)
         if protocol.name == "glyphs":

@@ -70,7 +70,7 @@ def run_cells(cells, jobs, settings, on_message=lambda worker, message: None, on
     Args:
         cells: list of `Cell`.
         jobs: processes at once.
-        settings: {"data_dir", "work", "threads"} for the workers.
+        settings: {"data_dir", "work", "threads", "folders"} for the workers.
         on_message: called with (worker, message) for each message of `Worker.take`; `worker.cell` is the cell.
         on_tick: called with (workers, cells that wait) at least once a second.
     """
@@ -116,7 +116,8 @@ def work_loop(pipe, settings):
 
     Args:
         pipe: `multiprocessing.connection.Connection`.
-        settings: {"data_dir": path or None, "work": folder or None, "threads": int}.
+        settings: {"data_dir": path or None, "work": folder or None, "threads": int, "folders": (source, target) of
+            a user's own, or None}.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends us
     threads = settings["threads"]
@@ -154,6 +155,6 @@ def _load(threads):
 
     def run(cell, settings, pipe):
         report = OrphanWatch(lambda step, total: pipe.send(("progress", step, total)))
-        return run_cell(cell, settings["data_dir"], settings["work"], threads, report)
+        return run_cell(cell, settings["data_dir"], settings["work"], threads, report, settings.get("folders"))
 
     return run

@@ -3,12 +3,14 @@
 from dataclasses import dataclass, field
 
 from isra_keras.benchmarking.evidence import candidates_of, labelled, score_names
+from isra_keras.benchmarking.grid import FOLDERS
 from isra_keras.benchmarking.report_parts import groups_of, note_of
 from isra_keras.benchmarking.statistics import mean_std, runs_of
 from isra_keras.benchmarking.tables import Table, Value, method_name, rows_in_order, tasks_in_order
 from isra_keras.errors import UserError
-from isra_keras.selection.choose import DEFAULT_SCORE, choose
+from isra_keras.selection.choose import DEFAULT_SCORE, ENSEMBLE, Candidate, badness, choose
 
+SHOWN = ("mean_entropy", "information_maximisation", "snd", "dev")
 HARM = 0.02
 """A shipped model may be this much below source only."""
 
@@ -126,6 +128,51 @@ def complete(runs):
     return [run for run in runs if found[run.place] == rows]
 
 
+def describe_runs(runs):
+    """Text: the models of a user's own folders, the best first, and which one to take.
+
+    Each run stands with the one checkpoint that it kept. Their order is the guarded choice by the ensemble of scores:
+    no target label is used; an accuracy, where the folder has labels, stands beside it.
+
+    Args:
+        runs: list of `Run` of the dataset `FOLDERS`.
+    """
+    candidates = [kept_candidate(run) for run in runs]
+    shipped = choose(candidates, ENSEMBLE)
+    ranks = badness(candidates, ENSEMBLE)
+    best = candidates.index(shipped.candidate)
+    order = sorted(range(len(runs)), key=lambda number: (number != best, number in shipped.rejected, ranks[number]))
+    rows = []
+    for number in order:
+        scores, accuracy = candidates[number].scores, runs[number].accuracy["selected"]
+        rows.append([
+            f"{method_name(runs[number].cell.row)}, seed {runs[number].cell.seed}", str(candidates[number].step),
+            *(Value(scores.get(name), digits=3) for name in SHOWN), Value(ranks[number], digits=1),
+            "; ".join(shipped.rejected.get(number, ())) or "sound", Value(None if accuracy is None else 100 * accuracy),
+        ])  # fmt: skip
+    columns = ["Model", "checkpoint", *(name.replace("_", " ") for name in SHOWN), "mean rank", "looks", "accuracy"]
+    if all(run.accuracy["selected"] is None for run in runs):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    note = "Ordered without target labels: by the mean rank over the label-free scores, collapsed models last."
+    if len(columns) > len(SHOWN) + 4:
+        note += " The accuracy is by the folder's own labels, which decide nothing here."
+    folder = runs[best].line.get("run", "RUN")
+    taken = f"Take {method_name(runs[best].cell.row)}, seed {runs[best].cell.seed}: {shipped.reason}."
+    table = Table(runs[best].cell.task, columns, rows, note).markdown()
+    return f"{table}\n\n{taken}\n  python -m isra_keras.predict {folder} PHOTOS"
+
+
+def kept_candidate(run):
+    """The checkpoint that a run kept, of whatever stage, as a `Candidate`."""
+    columns = run.line["evaluations"]
+    index = columns["step"].index(run.line["selected"]["step"])
+    scores, signals = (
+        {name: values[index] for name, values in columns[group].items()} for group in ("scores", "signals")
+    )
+    one, accuracy = candidates_of(run)[0], columns["oracle_accuracy"][index]
+    return Candidate(one.name, columns["step"][index], scores, signals, one.source_only, accuracy)
+
+
 def describe_choices(lines):
     """Text of `--choose`: Markdown tables for each dataset and setting.
 
@@ -139,7 +186,12 @@ def describe_choices(lines):
     if not groups:
         raise UserError("Expected finished cells to choose from; there are none.")
     parts = []
+    own = [run for runs in groups.values() for run in runs if run.cell.dataset == FOLDERS]
+    if own:
+        parts.append(describe_runs(own))
     for title, runs in groups.items():
+        if runs[0].cell.dataset == FOLDERS:
+            continue
         known = labelled(runs)
         if known:
             parts += [delivery_table(deliveries(known), f"{title}: what would be shipped").markdown()]

@@ -4,6 +4,7 @@ import csv
 import io
 from dataclasses import dataclass, field
 
+from isra_keras.benchmarking.grid import FOLDERS
 from isra_keras.benchmarking.statistics import mean_std, paired, pairs_of
 
 NONE = "–"
@@ -117,6 +118,8 @@ def tasks_in_order(runs):
     from isra_keras.data.tasks import task_names
 
     found = {run.cell.task for run in runs}
+    if runs[0].cell.dataset == FOLDERS:
+        return sorted(found)
     return [name for name in task_names(runs[0].cell.dataset) if name in found]
 
 
