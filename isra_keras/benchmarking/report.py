@@ -61,7 +61,7 @@ def build_report(lines, command=""):
     ]
     parts, tables = [part for part in head if part != "```\n\n```"], []
     for title, runs in groups.items():
-        sections = _sections(title, runs)
+        sections = _sections(title, runs, [run for group in groups.values() for run in group])
         parts += [f"## {title}", setting(runs)]
         for heading, table in sections:
             parts += [f"### {heading}", table.markdown()]
@@ -76,7 +76,7 @@ def build_report(lines, command=""):
 def setting(runs):
     """What the runs of a group have in common, and what they do not, as a paragraph."""
     configs = [run.line["config"] for run in runs]
-    names = ("backbone", "weights", "iterations", "batch_size", "optimizer", "learning_rate", "feature_dim", "select")
+    names = ("backbone", "weights", "iterations", "batch_size", "feature_dim", "select")
     shared = []
     for name in names:
         values = list(dict.fromkeys(str(config.get(name)) for config in configs))
@@ -93,8 +93,8 @@ def setting(runs):
     )
 
 
-def _sections(title, runs):
-    """(heading, `Table`) in order."""
+def _sections(title, runs, everything):
+    """(heading, `Table`) in order; `everything` are the runs of all groups."""
     known = evidence.labelled(runs)
     sections = []
     if known:
@@ -104,6 +104,7 @@ def _sections(title, runs):
                 accuracy_table(known, "selected", f"{title}: label-free selection", note_of("selected")),
             ),
             ("ISRA against without", isra_table(known, f"{title}: ISRA against without, label-free selection")),
+            *_with_the_same_bottleneck(title, known, evidence.labelled(everything)),
             ("Last checkpoint", accuracy_table(known, "last", f"{title}: last checkpoint", note_of("last"))),
             ("Oracle selection", accuracy_table(known, "oracle", f"{title}: ORACLE selection", note_of("oracle"))),
         ]
@@ -123,7 +124,54 @@ def _sections(title, runs):
         sections.append(
             ("What would be shipped, by target", delivery_table(deliveries(known), f"{title}: shipped by target"))
         )
+    settings = settings_table(runs, f"{title}: settings")
+    if len(settings.columns) > 1:
+        sections.append(("Settings", settings))
     return [*sections, ("Cost", cost_table(runs, f"{title}: cost"))]
+
+
+def settings_table(runs, title):
+    """What the methods are trained with where they differ; without columns but the first where they do not."""
+
+    def of(row, name):
+        configs = [run.line["config"] for run in runs if run.cell.row == row]
+        values = (config.get("network_options", {}).get(name, "own") if name == "bottleneck" else config.get(name)
+                  for config in configs)  # fmt: skip
+        return "/".join(dict.fromkeys("–" if value is None else str(value) for value in values))
+
+    rows = rows_in_order(runs)
+    names = [name for name in ("bottleneck", "learning_rate", "optimizer", "warmup", "weight_smoothing")
+             if len({of(row, name) for row in rows}) > 1]  # fmt: skip
+    plug_in = ("class2vec_weight", "alignment_weight", "num_topics")
+    names += plug_in if names and any(row[1] != "off" for row in rows) else ()
+    cells = [[method_name(row), *("" if name in plug_in and row[1] == "off" else of(row, name) for name in names)]
+             for row in rows]  # fmt: skip
+    note = "Recipe of each method; \"own\" is the bottleneck that the method names itself."
+    return Table(title, ["Method", *(name.replace("_", " ") for name in names)], cells, note)
+
+
+def _with_the_same_bottleneck(title, runs, everything):
+    """The table of ISRA against without once more, where a recipe gives a method another bottleneck with ISRA than
+    without and runs of another group have it without ISRA: what ISRA itself does."""
+    names = ("dataset", "network_options", "learning_rate", "iterations", "optimizer", "warmup", "feature_dim")
+
+    def setting_of(run):
+        return {name: run.line["config"].get(name) for name in names}
+
+    def key(run):
+        return run.cell.dataset, run.cell.method, run.place
+
+    plain = {key(run): setting_of(run) for run in runs if run.cell.isra == "off"}
+    wanted = {key(run): setting_of(run) for run in runs if run.cell.isra != "off"}
+    wanted = {one: found for one, found in wanted.items() if plain.get(one, found) != found}
+    others = {key(run): run for run in everything if run.cell.isra == "off" and wanted.get(key(run)) == setting_of(run)}
+    if not others:
+        return []
+    swapped = [others.get(key(run), run) if run.cell.isra == "off" else run for run in runs]
+    names = ", ".join(dict.fromkeys(method_name((run.cell.method, "off")) for run in others.values()))
+    table = isra_table(swapped, f"{title}: ISRA against without, the same bottleneck")
+    table.note = f"As above; {names} stand without ISRA with the bottleneck that they have with it. {table.note}"
+    return [("ISRA against without, the same bottleneck", table)]
 
 
 def isra_table(runs, title):

@@ -42,6 +42,24 @@ def test_settings_do_not_mix():
     assert "## pacs_features\n" in text and "## pacs_features (iterations 5)" in text
 
 
+def with_bottleneck(name, entry):
+    entry["config"]["network_options"] = {"bottleneck": name} if name else {}
+    return entry
+
+
+def test_isra_with_another_bottleneck_is_also_compared_with_its_own():
+    rows = [with_bottleneck(None, line(accuracies=(0.8,), entropies=(0.1,))),
+            with_bottleneck("bn", line(isra="paper", accuracies=(0.7,), entropies=(0.1,)))]  # fmt: skip
+    text, _ = build_report(rows)
+    assert "the same bottleneck" not in text and "| BA3US | own |" in text and "| BA3US + ISRA (paper) | bn |" in text
+    given = {"network_options": {"bottleneck": "bn"}}
+    rows.append(with_bottleneck("bn", line(accuracies=(0.6,), entropies=(0.1,), given=given)))
+    text, _ = build_report(rows)
+    ours, same = (text.split(f"### {name}\n")[1].split("###")[0]
+                  for name in ("ISRA against without", "ISRA against without, the same bottleneck"))  # fmt: skip
+    assert "| -10.00 | 1 | 0/0/1 |" in ours and "| +10.00 | 1 | 1/0/0 |" in same and "BA3US stand" in same
+
+
 def test_files(tmp_path):
     paths = write_report(lines_of(), tmp_path / "R.md", tmp_path / "R.csv", tmp_path / "R.tex", "c")
     assert [path.name for path in paths] == ["R.md", "R.csv", "R.tex"]
