@@ -81,7 +81,7 @@ class Training:
         self.metrics, self.events, self.means = Metrics(out / "metrics.jsonl"), Events(out / "tensorboard"), Means()
         self.log_every = max(1, config.iterations // 200)
         self.stage, self.local, self.evaluated = 0, 0, False
-        self.watch, self.recent = CollapseWatch(), []
+        self.watch, self.recent, self.evaluation_data = CollapseWatch(), [], {}
         self.history, self.best, self.selected_file, self.pairs = [], None, None, None
         self.seconds, self.train_seconds, self.wait_seconds, self.evaluation_seconds, self.steps = 0.0, 0.0, 0.0, 0.0, 0
 
@@ -251,7 +251,10 @@ class Training:
     def predict(self, domain):
         """(`Evaluation`, (N,) positions of its rows) of a whole domain."""
         config, indices, done = self.config, [], 0
-        data = own_threads(evaluation_dataset(domain, 2 * config.batch_size, config.image_size, config.crop_size))
+        if id(domain) not in self.evaluation_data:  # once: TensorFlow keeps what it traced for a data set for ever
+            data = evaluation_dataset(domain, 2 * config.batch_size, config.image_size, config.crop_size)
+            self.evaluation_data[id(domain)] = own_threads(data)
+        data = self.evaluation_data[id(domain)]
 
         def watched():
             nonlocal done
