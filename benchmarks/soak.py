@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -58,19 +60,39 @@ def train(args, folder):
     config = resolve(dataset="glyphs", iterations=args.steps, batch_size=12, num_topics=8, receptor_width=16,
                      eval_interval=args.steps // 20)  # fmt: skip
     run(config, folder / "run", callbacks=[Watch()], quiet=True)
-    late = [row for row in samples if row[0] > args.steps // 4]  # after warm-up and the last middle batch size's trace
-    slope, error = fitted([row[0] / 1000 for row in late], [row[2] for row in late])
+    late = [row for row in samples if row[0] > args.steps // 4]
+    plateaus = plateaus_of(config, samples)
+    slope, error = fitted(*np.concatenate([centred(rows) for rows in plateaus], axis=1))
     half = len(late) // 2
     first, second = ((part[-1][1] - part[0][1]) / (len(part) - 1) for part in (late[:half], late[half:]))
     sizes = {name: sum(f.stat().st_size for f in (folder / "run").glob(pattern))
              for name, pattern in (("metrics_kb", "metrics.jsonl"), ("tensorboard_kb", "tensorboard/*"))}  # fmt: skip
     return {
-        "probe": "train", "steps": args.steps, "memory_mb": [round(late[0][2]), round(late[-1][2])],
+        "probe": "train", "steps": args.steps, "memory_mb_by_middle_size": [round(rows[-1][2]) for rows in plateaus],
         "mb_per_1000_steps": [round(slope, 3), round(error, 3)], "time_second_half_to_first": round(second / first, 3),
         "handles": [late[0][3], late[-1][3]], **{name: round(size / 1024) for name, size in sizes.items()},
         "checkpoints": len(list((folder / "run" / "checkpoints").glob("step_*.npz"))),
         "good": slope - 2 * error < 0.5 and late[-1][3] <= late[0][3] + 2,
     }  # fmt: skip
+
+
+def plateaus_of(config, samples):
+    """Samples by size of the middle batch, the later half of each: a new size is traced once, which takes memory."""
+    from isra_keras.methods import get_method
+
+    method, begin = get_method(config.method)(**config.method_options), round(config.warmup * config.iterations)
+    length, found = config.iterations - begin, {}
+    for row in samples:
+        step = row[0] - begin
+        size = method.middle_size(step, config.batch_size, length, config.eval_interval) if step >= 0 else None
+        found.setdefault(size, []).append(row)
+    return [rows[len(rows) // 2 :] for size, rows in found.items() if size is not None and len(rows) > 10]
+
+
+def centred(rows):
+    """(2, n) thousands of steps and MB, both about their means."""
+    values = np.asarray([(row[0] / 1000, row[2]) for row in rows]).T
+    return values - values.mean(axis=1, keepdims=True)
 
 
 def predict(args, folder):

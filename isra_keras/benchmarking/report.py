@@ -98,12 +98,13 @@ def _sections(title, runs, everything):
     known = evidence.labelled(runs)
     sections = []
     if known:
+        isra = isra_table(known, f"{title}: ISRA against without, label-free selection")
         sections += [
             (
                 "Label-free selection",
                 accuracy_table(known, "selected", f"{title}: label-free selection", note_of("selected")),
             ),
-            ("ISRA against without", isra_table(known, f"{title}: ISRA against without, label-free selection")),
+            *([("ISRA against without", isra)] if isra.rows else []),
             *_with_the_same_bottleneck(title, known, evidence.labelled(everything)),
             ("Last checkpoint", accuracy_table(known, "last", f"{title}: last checkpoint", note_of("last"))),
             ("Oracle selection", accuracy_table(known, "oracle", f"{title}: ORACLE selection", note_of("oracle"))),

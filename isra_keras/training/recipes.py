@@ -40,7 +40,7 @@ BN = {"network_options": {"bottleneck": "bn"}}
 TUNED_ON_PACS = {
     "source_only": {"learning_rate": 3e-3},
     "dann": BN | {"learning_rate": 3e-3},
-    "cdan": {"learning_rate": 3e-3},
+    "cdan": BN | {"learning_rate": 3e-3},
     "iwan": BN,
     "san": {"learning_rate": 1e-3},
     "pada": {"learning_rate": 1e-3},
