@@ -56,3 +56,15 @@ def test_refuses():
         choose([])
     with pytest.raises(ValueError, match="score to be ensemble or one of"):
         choose([candidate(1, 0.1)], "luck")
+
+
+def test_the_ensemble_holds_a_certain_model_to_what_source_labels_are_sure_of():
+    """Both sound; a little less certain, but it kept the classes of the rows that are beyond doubt."""
+    loyal = [Candidate("loyal", 1, {"mean_entropy": 0.3, "snd": 1.0}, {"confident_agreement": 0.95})]
+    drifted = [Candidate("drifted", 1, {"mean_entropy": 0.2, "snd": 0.9}, {"confident_agreement": 0.75})]
+    middle = [Candidate("middle", 1, {"mean_entropy": 0.4, "snd": 0.8}, {"confident_agreement": 0.85})]
+    ranks = badness(loyal + drifted + middle, "ensemble")
+    assert ranks.tolist() == pytest.approx([(2 + 1 + 1) / 3, (1 + 2 + 3) / 3, (3 + 3 + 2) / 3])
+    assert choose(loyal + drifted + middle, "ensemble").candidate.name == "loyal"
+    unknown = [Candidate("unknown", 1, {"mean_entropy": 0.2, "snd": 0.9}, {})]
+    assert badness(loyal + unknown, "ensemble").tolist() == pytest.approx([(2 + 1 + 1.5) / 3, (1 + 2 + 1.5) / 3])
