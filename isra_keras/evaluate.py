@@ -103,7 +103,7 @@ def evaluate(network, info, task, batch_size=64, with_source=False):
     Raises:
         UserError: if the task has other classes than the run.
     """
-    from isra_keras.analysis.per_class import judged_shared, prediction_weights
+    from isra_keras.analysis.per_class import judged_shared, weights_judged_by
     from isra_keras.selection.scores import score_all, softmax
 
     if list(task.class_names) != info["class_names"]:
@@ -114,7 +114,7 @@ def evaluate(network, info, task, batch_size=64, with_source=False):
     target = predict_domain(network, info, task.target, batch_size)
     source = predict_domain(network, info, task.source, batch_size) if with_source else None
     extra = () if source is None else (source["features"], source["logits"], task.source.labels[source["indices"]])
-    weights = info["class_weights"] or prediction_weights(softmax(target["logits"])).tolist()
+    weights = weights_judged_by(info["class_weights"], softmax(target["logits"]), task.source.labels).tolist()
     shared = [name for name, is_shared in zip(info["class_names"], judged_shared(weights)) if is_shared]
     result = {
         "run": info.get("task"),

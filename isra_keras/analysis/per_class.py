@@ -85,6 +85,24 @@ def prediction_weights(probabilities):
     return mass / mass.sum()
 
 
+def weights_judged_by(class_weights, probabilities, source_labels):
+    """The weights by which classes are judged shared: the method's, or else the mean of the predictions.
+
+    A class without source samples was never learnt, whatever a network with random weights for it says: zero.
+
+    Args:
+        class_weights: (C,) of the method, or None.
+        probabilities: (N, C) predictions for the target.
+        source_labels: int array of the source's labels.
+
+    Returns:
+        (C,) float.
+    """
+    weights = prediction_weights(probabilities) if class_weights is None else np.asarray(class_weights)
+    learnt = np.bincount(np.asarray(source_labels), minlength=len(weights)) > 0
+    return np.where(learnt, weights, 0)
+
+
 def judged_shared(class_weights):
     """Which classes the model takes to be in the target: weight above the mean weight.
 

@@ -233,12 +233,14 @@ def write_results(out, config, task, model, evaluation, indices, history, select
         `RunResult`.
     """
     from isra_keras.analysis.curves import read_history
-    from isra_keras.analysis.per_class import judged_shared, prediction_weights
+    from isra_keras.analysis.per_class import judged_shared, weights_judged_by
     from isra_keras.analysis.report import write_report
     from isra_keras.selection.scores import softmax
 
     out = Path(out)
     labels = np.asarray(task.target.labels)[indices]
+    judged = weights_judged_by(weights, softmax(evaluation.logits), task.source.labels)
+    weights = weights if weights is None else judged
     save_network(final_network(model), out / "model.keras")
     info = describe_model(config, task, selected_step, weights, bool((labels >= 0).any()))
     info["semantic"] = save_semantic(model, out / "semantic.keras")
@@ -250,7 +252,6 @@ def write_results(out, config, task, model, evaluation, indices, history, select
     for entry in curves:
         entry.pop("oracle_accuracy", None)  # the report draws it as "accuracy (oracle: target labels)"
     write_report(out, evaluation, labels, list(task.class_names), weights, curves, title)
-    judged = np.asarray(weights if weights is not None else prediction_weights(softmax(evaluation.logits)))
     selected, last, oracle = choices(history, selected_step, model.stages()[-1].name)
     result = RunResult(
         out=str(out), selected=selected, last=last, oracle=oracle, select=config.select,

@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from isra_keras.analysis.per_class import accuracy, confusion, judged_shared, per_class, prediction_weights
+from isra_keras.analysis.per_class import (
+    accuracy,
+    confusion,
+    judged_shared,
+    per_class,
+    prediction_weights,
+    weights_judged_by,
+)
 
 LABELS = [0, 0, 0, 1, 1, -1]
 PREDICTIONS = [0, 2, 2, 1, 0, 2]
@@ -38,3 +45,10 @@ def test_judged_shared():
 
 def test_prediction_weights():
     assert prediction_weights([[0.5, 0.5], [1.0, 0.0]]) == pytest.approx([0.75, 0.25])
+
+
+def test_a_class_never_learnt_weighs_nothing():
+    predictions = np.array([[0.2, 0.3, 0.5], [0.2, 0.2, 0.6]])
+    assert weights_judged_by(None, predictions, [0, 1, 1]).tolist() == [0.2, 0.25, 0]
+    assert weights_judged_by([1.0, 2.0, 9.0], predictions, [0, 1, 1]).tolist() == [1, 2, 0]
+    assert weights_judged_by([1.0, 2.0, 9.0], predictions, [0, 1, 2]).tolist() == [1, 2, 9]

@@ -52,10 +52,10 @@ def test_a_target_of_one_class(tmp_path, method):
 
 
 def test_a_class_without_source_samples(tmp_path):
-    """It can be neither learnt nor judged shared; nothing becomes infinite."""
+    """It can be neither learnt nor judged shared, whatever untrained weights say; nothing becomes infinite."""
     task = features_task()
     result = trained(tmp_path / "run", changed(task, source=np.flatnonzero(task.source.labels != 4)))
-    assert "eel" not in result.shared_classes
+    assert "eel" not in result.shared_classes and result.class_weights["eel"] == 0
 
 
 @pytest.mark.parametrize("rows", [1, 5])
