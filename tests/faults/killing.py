@@ -25,10 +25,11 @@ def finish(process, timeout=180):
     return output.splitlines()
 
 
-def kill_at(out, case, line, delay=0.0, number=signal.SIGKILL):
+def kill_at(out, case, line, delay=0.0, number=signal.SIGKILL, within=None):
     """Runs until a line such as "step 7" or of a later step comes, waits `delay` seconds, sends the signal.
 
-    A later one: where the kill before came late, the run may go on behind that step.
+    A later one: where the kill before came late, the run may go on behind that step. The process has to end `within`
+    so many seconds of the signal, if that is given.
 
     Returns:
         (return code, all lines).
@@ -40,7 +41,7 @@ def kill_at(out, case, line, delay=0.0, number=signal.SIGKILL):
             break
     time.sleep(delay)
     process.send_signal(number)
-    rest, errors = process.communicate(timeout=60)
+    rest, errors = process.communicate(timeout=60 if within is None else within)
     assert any(reaches(text, line) for text in lines), f"'{line}' never came: {lines[-3:]} {errors[-2000:]}"
     return process.returncode, lines + rest.splitlines()
 

@@ -28,7 +28,7 @@ def test_killed_three_times_with_dropout_and_augmentation(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_it_saves_this_very_step(tmp_path, number):
     whole = start(tmp_path / "whole", QUICK)
-    code, lines = kill_at(tmp_path / "asked", QUICK, "step 6", number=number)
+    code, lines = kill_at(tmp_path / "asked", QUICK, "step 6", number=number, within=10)
     assert code == 128 + number and lines[-1].startswith("stopped")
     stopped = int(lines[-1].split()[1])
     assert 6 <= stopped <= 8
