@@ -8,8 +8,6 @@ pass: `with_slope` hands the finished gradient to whatever differentiates the lo
 import keras
 from keras import ops
 
-from isra_keras.semantic.attention import normalise_attention
-
 BLOCK_BYTES = {"cpu": 4 * 2**20, "gpu": 256 * 2**20}
 """Attention that exists at once. A few MiB stay in a processor's cache (benchmarks/semantic_step.py measures sizes);
 a GPU wants large products."""
