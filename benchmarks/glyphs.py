@@ -1,10 +1,10 @@
 """Printed characters (36 classes) to handwritten digits (10): source only, BA3US, and ISRA on top in both variants.
 
     python benchmarks/glyphs.py --jobs 2        the whole table: 4 rows x 5 seeds, finished cells are passed over
-    python benchmarks/glyphs.py --table         only the table, from benchmarks/results/glyphs.jsonl
+    python benchmarks/glyphs.py --table         only the table, from benchmarks/results/glyphs_variants.jsonl
 
 Every cell is `isra_keras.train` with the recipe of the dataset; the model is selected by the lowest mean entropy of
-the target's predictions. One line a cell in benchmarks/results/glyphs.jsonl.
+the target's predictions. One line a cell in benchmarks/results/glyphs_variants.jsonl.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-RESULTS = Path(__file__).parent / "results" / "glyphs.jsonl"
+RESULTS = Path(__file__).parent / "results" / "glyphs_variants.jsonl"
 ROWS = {
     "source only": {"method": "source_only", "semantic": False},
     "BA3US": {"method": "ba3us", "semantic": False},
