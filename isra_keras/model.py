@@ -1,18 +1,16 @@
 """AdaptationModel: a network, a method and the semantic plug-in as one Keras model."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from isra_keras.losses import cross_entropy
-from isra_keras.objective import Context, Evaluation, Objective, Stage, View, Views
-from isra_keras.training.determinism import pairwise_gradients
+from isra_keras.objective import Context, Evaluation, Objective, Outcome, Stage, View, Views
 from isra_keras.training.optimizer import PartwiseSGD
 from isra_keras.training.schedules import InverseDecay
+from isra_keras.training.steps import backend_steps
 
 WARMUP = "warmup"
 """Name of the stage that comes before the method's own."""
@@ -224,32 +222,30 @@ class AdaptationModel(keras.Model):
 
     def train_step(self, batch, network_training=True):
         """One step on one batch; returns {term: value, "loss", "learning_rate", diagnostics} as float32 scalars."""
+        return backend_steps().take_step(self, batch, network_training)
+
+    def outcome(self, batch, network_training=True):
+        """`Outcome` of this step's draws and one forward pass: what a backend's step differentiates."""
         self._seed_draws()
         context = self.context()
-        variables = self.trainable_variables
-        with tf.GradientTape() if tf.executing_eagerly() else nullcontext() as tape:
-            views = self.forward(batch, network_training)
-            terms = self.loss_terms(views, context)
-            total = sum(terms.values())
-            scaled = self.optimizer.scale_loss(total)
-        gradients = tape.gradient(scaled, variables) if tape else pairwise_gradients(scaled, variables)
-        pairs = [(g, v) for g, v in zip(gradients, variables) if g is not None]
-        logs = dict(terms, loss=total, learning_rate=ops.cast(self.optimizer.learning_rate, "float32"))
-        for objective in self.objectives if context.stage != WARMUP else self.objectives[1:]:
-            logs.update(objective.diagnostics(views, context))
-        # The graph optimiser of TensorFlow 2.21 (its dependency pass) drops the edge from a read to the write that
-        # follows where another read of the same weight already feeds the write: IWAN's constant weights (its
-        # equation 3) were now and then those of the renewed discriminator. So every value is waited for by hand.
-        with tf.control_dependencies([*logs.values(), *(g for g, _ in pairs)]):
-            self.optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
-        self.step.assign_add(1)
+        views = self.forward(batch, network_training)
+        terms = self.loss_terms(views, context)
+        total = sum(terms.values())
+        return Outcome(self.optimizer.scale_loss(total), total, terms, views, context)
+
+    def logs(self, outcome):
+        """What `train_step` returns, diagnostics included."""
+        logs = dict(outcome.terms, loss=outcome.total)
+        logs["learning_rate"] = ops.cast(self.optimizer.learning_rate, "float32")
+        for objective in self.objectives if outcome.context.stage != WARMUP else self.objectives[1:]:
+            logs.update(objective.diagnostics(outcome.views, outcome.context))
         return logs
 
     def train_on(self, batch, network_training=True):
         """`train_step`, compiled once for each shape of batch (once for each size of the middle batch).
 
         Args:
-            batch: dict of eager tensors or arrays.
+            batch: dict of arrays or of eager tensors of Keras's backend.
             network_training: False runs the network in evaluation mode (the step of an evaluation under
                 `reference_quirks`, see the specification of ISRA, section 3.2).
 
@@ -259,20 +255,22 @@ class AdaptationModel(keras.Model):
         sizes = tuple(sorted((name, len(part["images"])) for name, part in batch.items()))
         key = (network_training, sizes)  # a function each: TensorFlow warns of one that is traced often
         if key not in self._compiled_steps:
-            self._compiled_steps[key] = tf.function(
-                lambda data: self.train_step(data, network_training), jit_compile=self._jit or None, autograph=False
-            )
+            self._compiled_steps[key] = backend_steps().compile_step(self, network_training)
         return self._compiled_steps[key](batch)
 
     def make_train_function(self, force=False):
-        """For `fit`: takes the batch outside of the compiled step, so that the middle batch may change size."""
-        if self.train_function is not None and not force:
-            return
+        """For `fit`."""
+        if self.train_function is None or force:
+            self.train_function = backend_steps().make_train_function(self)
 
-        def train_function(iterator):
-            return self.train_on(next(iterator)) if not self.run_eagerly else self.train_step(next(iterator))
-
-        self.train_function = train_function
+    def make_test_function(self, force=False):
+        """For `evaluate`."""
+        if not hasattr(self, "_accuracy_tracker"):
+            self._accuracy_tracker = keras.metrics.Mean(name="accuracy")
+        own = backend_steps().make_test_function(self)
+        if own is None:
+            return super().make_test_function(force)
+        self.test_function = own
 
     def test_step(self, data):
         """Accuracy and cross-entropy on (images, labels), for `evaluate`."""
@@ -281,15 +279,15 @@ class AdaptationModel(keras.Model):
         hits = ops.cast(ops.equal(ops.argmax(logits, -1), ops.cast(labels, "int64")), "float32")
         loss = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         self._loss_tracker.update_state(ops.mean(loss), sample_weight=ops.shape(labels)[0])
-        if not hasattr(self, "_accuracy_tracker"):
-            self._accuracy_tracker = keras.metrics.Mean(name="accuracy")
         self._accuracy_tracker.update_state(hits)
         return {"loss": self._loss_tracker.result(), "accuracy": self._accuracy_tracker.result()}
 
     def _seed_draws(self):
         """Sets every seed generator to (seed and its number, step)."""
+        # PyTorch draws by the sum of the two: generators lie far apart there, or one would repeat another's last step.
+        apart = 2**20 if keras.backend.backend() == "torch" else 1
         for number, generator in enumerate(self._all_seed_generators()):
-            first = ops.cast((self.seed * 7919 + number) % (2**31 - 1), "uint32")
+            first = ops.cast((self.seed * 7919 + number * apart) % (2**31 - 1), "uint32")
             second = ops.cast(ops.convert_to_tensor(self.step), "uint32")
             generator.state.assign(ops.cast(ops.stack([first, second]), generator.state.dtype))
 
@@ -309,12 +307,12 @@ class AdaptationModel(keras.Model):
             `Evaluation` of NumPy float32 arrays: features (N, d), logits (N, C), pooled (N, p).
         """
         if self._predictor is None:
-            self._predictor = tf.function(self._predict, reduce_retracing=True, autograph=False)
+            self._predictor = backend_steps().compile_predictor(self)
         columns = {"features": [], "logits": [], "pooled": []}
         for batch in dataset:
             outputs = self._predictor(_floats(batch["images"]))
             for name, parts in columns.items():
-                parts.append(np.asarray(outputs[name], "float32"))
+                parts.append(ops.convert_to_numpy(outputs[name]).astype("float32"))
             if progress is not None:
                 progress(len(outputs["logits"]))
         return Evaluation(**{name: np.concatenate(parts) for name, parts in columns.items()})

@@ -120,6 +120,23 @@ class Evaluation:
     context: Context | None = field(default=None)
 
 
+@dataclass
+class Outcome:
+    """What one step's forward pass came to.
+
+    Attributes:
+        scaled: float32 scalar to differentiate, the loss times the optimiser's loss scale.
+        total: float32 scalar, the loss.
+        terms: {name: float32 scalar}, whose sum it is.
+    """
+
+    scaled: Any
+    total: Any
+    terms: dict
+    views: Views
+    context: Context
+
+
 class Objective(keras.layers.Layer):
     """Base of all methods and of the semantic plug-in: a layer that owns weights and answers losses.
 

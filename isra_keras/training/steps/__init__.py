@@ -1,0 +1,28 @@
+"""The training step of `AdaptationModel` on each of Keras's backends: one module each, the same five functions.
+
+    take_step(model, batch, network_training) -> logs               one step, run as it is written
+    compile_step(model, network_training) -> (batch -> logs)        the same, compiled where the backend compiles
+    compile_predictor(model) -> (images -> outputs)                 `model._predict`, likewise
+    make_train_function(model), make_test_function(model)           what Keras's `fit` and `evaluate` call a batch
+
+A batch is a dict of arrays or of the backend's tensors. TensorFlow is the reference; a step means the same on all
+three: weights that no term reaches keep their value (no decay either), and draws come from (seed, step).
+"""
+
+import importlib
+
+import keras
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def backend_steps():
+    """The module of the backend that Keras runs on; no other backend is imported.
+
+    Raises:
+        RuntimeError: Keras runs on a backend that cannot train.
+    """
+    backend = keras.backend.backend()
+    if backend not in BACKENDS:
+        raise RuntimeError(f"Expected KERAS_BACKEND to be one of {', '.join(BACKENDS)}; received {backend!r}.")
+    return importlib.import_module(f"{__name__}.{backend}_steps")

@@ -1,0 +1,45 @@
+"""The step on TensorFlow, the default and the reference: a graph for each shape of batch."""
+
+from contextlib import nullcontext
+
+import tensorflow as tf
+
+from isra_keras.training.determinism import pairwise_gradients
+
+
+def take_step(model, batch, network_training=True):
+    """One step of `AdaptationModel.train_step`, eager or inside a graph; returns its logs."""
+    variables = model.trainable_variables
+    with tf.GradientTape() if tf.executing_eagerly() else nullcontext() as tape:
+        outcome = model.outcome(batch, network_training)
+    gradients = tape.gradient(outcome.scaled, variables) if tape else pairwise_gradients(outcome.scaled, variables)
+    pairs = [(g, v) for g, v in zip(gradients, variables) if g is not None]
+    logs = model.logs(outcome)
+    # The graph optimiser of TensorFlow 2.21 (its dependency pass) drops the edge from a read to the write that
+    # follows where another read of the same weight already feeds the write: IWAN's constant weights (its
+    # equation 3) were now and then those of the renewed discriminator. So every value is waited for by hand.
+    with tf.control_dependencies([*logs.values(), *(g for g, _ in pairs)]):
+        model.optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
+    model.step.assign_add(1)
+    return logs
+
+
+def compile_step(model, network_training):
+    """batch -> logs as one graph, under XLA if the model was compiled so."""
+    return tf.function(
+        lambda batch: model.train_step(batch, network_training), jit_compile=model._jit or None, autograph=False
+    )
+
+
+def compile_predictor(model):
+    """images -> outputs as a graph."""
+    return tf.function(model._predict, reduce_retracing=True, autograph=False)
+
+
+def make_train_function(model):
+    """iterator -> logs; it takes the batch outside of the compiled step, so that the middle batch may change size."""
+    return lambda iterator: (model.train_step if model.run_eagerly else model.train_on)(next(iterator))
+
+
+def make_test_function(model):
+    """None: Keras's own will do."""
