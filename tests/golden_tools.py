@@ -20,8 +20,15 @@ def load(path):
         return {name: arrays[name] for name in arrays.files}
 
 
+def tensors(arrays):
+    """{name: tensor of Keras's backend} of {name: array or variable}; PyTorch mixes its own with NumPy's only by halves."""
+    return {name: keras.ops.convert_to_tensor(value) for name, value in arrays.items()}
+
+
 def relative_error(actual, expected):
     """max |actual - expected| / max |expected|; absolute where the expected array is all zero."""
+    if keras.ops.is_tensor(actual):
+        actual = keras.ops.convert_to_numpy(actual)
     actual, expected = np.asarray(actual, "float64"), np.asarray(expected, "float64")
     assert actual.shape == expected.shape, (actual.shape, expected.shape)
     if actual.size == 0:

@@ -81,7 +81,8 @@ class A2KT(Objective):
     def loss_terms(self, views, context):
         source, target, classes = views.source, views.target, self.active.shape[0]
         pseudo_labels = ops.take(self.selected_labels, target.indices, axis=0)
-        active = ops.where(ops.any(self.active > 0), self.active, ops.ones_like(self.active))
+        active = ops.convert_to_tensor(self.active)
+        active = ops.where(ops.any(active > 0), active, ops.ones_like(active))
         members = ops.one_hot(source.labels, classes, dtype="float32")
         selected = one_hot_selected(pseudo_labels, classes)
         centers, known = self.head.centers_for(source.features, members, training=context.training)
@@ -125,8 +126,9 @@ class A2KT(Objective):
             return
         progress = float(evaluation.context.progress)
         threshold = self.first_threshold + (self.last_threshold - self.first_threshold) * progress
-        average = np.asarray(ops.softmax(evaluation.logits), "float64")
-        prototypes = np.asarray(self.head.probabilities(evaluation.features), "float64")
+        average = ops.convert_to_numpy(ops.softmax(evaluation.logits)).astype("float64")
+        prototypes = self.head.probabilities(ops.convert_to_tensor(evaluation.features))
+        prototypes = ops.convert_to_numpy(prototypes).astype("float64")
         # p = (p_mlp + p_proto) / 2, so the MLP's are 2 p - p_proto.
         labels = agreeing_labels(2.0 * average - prototypes, prototypes, threshold, min(progress, 1.0))
         self.selected_labels.assign(labels)

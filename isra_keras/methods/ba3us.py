@@ -90,6 +90,7 @@ class BA3US(Objective):
         # Middle rows are labelled "target" but share the normaliser of the source rows.
         is_target = np.zeros(source.size + target.size + (middle.size if middle is not None else 0), "float32")
         is_target[source.size : source.size + target.size] = 1.0
+        is_target = ops.convert_to_tensor(is_target)
         source_sum = ops.stop_gradient(ops.sum((1.0 - is_target) * balanced))
         target_sum = ops.stop_gradient(ops.sum(is_target * balanced))
         row_weights = balanced * (

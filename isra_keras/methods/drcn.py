@@ -129,7 +129,7 @@ class DRCN(Objective):
 
     def class_weights(self, evaluation):
         """(2) gamma (C,) from the whole target set; its largest entry is one."""
-        mean = np.asarray(ops.softmax(evaluation.logits, axis=-1)).mean(axis=0, dtype="float64")
+        mean = ops.convert_to_numpy(ops.softmax(evaluation.logits, axis=-1)).mean(axis=0, dtype="float64")
         return (mean / mean.max()).astype("float32")
 
     def get_config(self):

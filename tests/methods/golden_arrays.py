@@ -1,18 +1,18 @@
 """Losses and gradients against golden arrays. Every file of a kind is a case of its own, new ones included."""
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from tests import golden_tools
+from tests.gradients import values_and_gradients
 
 
 def golden_cases(kind):
     """Parametrises the argument `golden` = {name: array} over the files tests/golden/{kind}_*.npz."""
     files = golden_tools.golden_cases(kind)
     assert files, f"no golden file of kind {kind}"
-    return pytest.mark.parametrize("golden", [golden_tools.load(f) for f in files], ids=[f.stem for f in files])
+    cases = [pytest.param(golden_tools.load(f), id=f.stem, marks=pytest.mark.golden) for f in files]
+    return pytest.mark.parametrize("golden", cases)
 
 
 def assert_close(actual, expected, tolerance, name=""):
@@ -28,17 +28,8 @@ def value_and_gradients(function, inputs):
         function: takes {name: tensor} and returns a float32 scalar; variables of layers may be used within.
         inputs: {name: array or Keras variable}.
     """
-    watched = {}
-    with tf.GradientTape() as tape:
-        for name, value in inputs.items():
-            if isinstance(value, keras.Variable):
-                watched[name] = value.value
-            else:
-                watched[name] = tf.convert_to_tensor(value)
-                tape.watch(watched[name])
-        result = function(watched)
-    gradients = tape.gradient(result, watched, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    return float(result), {name: np.asarray(gradient) for name, gradient in gradients.items()}
+    values, gradients = values_and_gradients(lambda tensors: {"": function(tensors)}, inputs)
+    return values[""], gradients[""]
 
 
 def check_loss(golden, loss, function, inputs, tolerance=1e-5):

@@ -9,6 +9,7 @@ from isra_keras.layers.prototype_head import PrototypeHead, class_means, one_hot
 from isra_keras.losses.pseudo_labels import agreeing_labels
 from isra_keras.methods.a2kt import A2KT
 from isra_keras.objective import Context, Evaluation, View, Views
+from tests.golden_tools import tensors
 from tests.methods.golden_arrays import assert_close, check_loss, golden_cases
 from tests.methods.objective_test import evaluate, make_batch, make_model, optimizer, run_objective_test
 
@@ -29,11 +30,11 @@ def method_for(golden, **options):
 
 def target_probabilities(golden):
     """(MLP's, prototypes') probabilities of the target, from the library's functions."""
-    values = {name: golden[name] for name in INPUTS}
+    values = tensors({name: golden[name] for name in INPUTS})
     classes = golden["classifier/kernel"].shape[1]
-    centers = class_means(golden["source_features"], one_hot_selected(golden["source_labels"], classes))
-    prototypes = prototype_logits(golden["target_features"], centers, np.ones(classes), float(golden["temperature"]))
-    return ops.softmax(logits_of(golden["target_features"], values)), ops.softmax(prototypes), centers
+    centers = class_means(values["source_features"], one_hot_selected(golden["source_labels"], classes))
+    prototypes = prototype_logits(values["target_features"], centers, np.ones(classes), float(golden["temperature"]))
+    return ops.softmax(logits_of(values["target_features"], values)), ops.softmax(prototypes), centers
 
 
 @golden_cases("a2kt_losses")
@@ -58,8 +59,9 @@ def test_evaluation_selects(golden):
     method = method_for(golden, first_threshold=0.99, last_threshold=threshold)
     method.head.centers.assign(golden["out/prototypes"])
     method.head.known.assign(np.ones(len(golden["out/prototypes"])))
-    logits = logits_of(golden["target_features"], {name: golden[name] for name in INPUTS})
-    averaged = method.target_logits({"features": golden["target_features"], "logits": logits})
+    values = tensors({name: golden[name] for name in INPUTS})
+    logits = logits_of(values["target_features"], values)
+    averaged = method.target_logits({"features": values["target_features"], "logits": logits})
     expected = (golden["out/mlp_probabilities"] + golden["out/prototype_probabilities"]) / 2
     assert_close(ops.exp(averaged), expected, 1e-5)
     context = Context(10, 10, None, None)
@@ -99,7 +101,7 @@ def test_nothing_selected_leaves_the_source_alone(golden):
     empty = one_hot_selected(np.full(len(golden["target_features"]), -1), golden["classifier/kernel"].shape[1])
     members = one_hot_selected(golden["source_labels"], golden["classifier/kernel"].shape[1])
     for loss in (method.center_loss, method.sample_loss):
-        assert float(loss(golden["source_features"], members, features, empty)) == 0.0
+        assert float(loss(ops.convert_to_tensor(golden["source_features"]), members, features, empty)) == 0.0
     assert float(method.two_classifiers(empty, empty, empty)) == 0.0
 
 

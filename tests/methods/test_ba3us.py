@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
+from keras import ops
 
 from isra_keras.layers import dann_coefficient
 from isra_keras.losses import complement_entropy, cross_entropy, mean_entropy, weighted_mean
@@ -10,6 +10,7 @@ from isra_keras.methods.ba3us import BA3US
 from isra_keras.objective import Context, Evaluation, View, Views
 from isra_keras.training.schedules import InverseDecay, shrinking_middle_size
 from tests.golden_tools import golden_cases, load, relative_error, set_discriminator
+from tests.gradients import values_and_gradients
 
 TOLERANCE = 1e-5
 
@@ -32,40 +33,41 @@ def split(golden, features, logits):
     return Views(*views)
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize("path", golden_cases("ba3us_transfer"), ids=lambda p: p.stem)
 def test_transfer_loss(path, weighted):
     golden = load(path)
     method = method_for(golden)
     context = Context(
-        step=tf.constant(int(golden["iteration"])), max_iterations=int(golden["max_iterations"]),
-        class_weights=tf.constant(golden["class_weight"]), has_class_weights=tf.constant(weighted),
+        step=ops.convert_to_tensor(int(golden["iteration"])), max_iterations=int(golden["max_iterations"]),
+        class_weights=ops.convert_to_tensor(golden["class_weight"]), has_class_weights=ops.convert_to_tensor(weighted),
     )  # fmt: skip
     # The file's two coefficients are given, not always those of its iteration.
-    features, logits = tf.Variable(golden["features"]), tf.Variable(golden["logits"])
-    with tf.GradientTape() as tape:
-        views = split(golden, features + 0.0, logits + 0.0)
-        loss = method.transfer_loss(
-            views, context, float(golden["coeff_feature"]), float(golden["coeff_entropy"])
-        )
-    names = ["features", "logits"]
-    sources = [features, logits]
-    for dense in ("dense1", "dense2", "dense3"):
-        for v in ("kernel", "bias"):
-            names.append(f"discriminator/{dense}/{v}")
-            sources.append(getattr(getattr(method.discriminator, dense), v).value)
-    gradients = tape.gradient(loss, sources)
-    assert relative_error(loss, golden["out/transfer_loss" if weighted else "out/transfer_loss_unweighted"]) < TOLERANCE
+    coefficients = float(golden["coeff_feature"]), float(golden["coeff_entropy"])
+    inputs = {name: golden[name] for name in ("features", "logits")}
+    for name in (f"{dense}/{kind}" for dense in ("dense1", "dense2", "dense3") for kind in ("kernel", "bias")):
+        dense, kind = name.split("/")
+        inputs[f"discriminator/{name}"] = getattr(getattr(method.discriminator, dense), kind)
+
+    def loss(values):
+        return {"": method.transfer_loss(split(golden, values["features"], values["logits"]), context, *coefficients)}
+
+    value, gradients = values_and_gradients(loss, inputs)
+    expected = golden["out/transfer_loss" if weighted else "out/transfer_loss_unweighted"]
+    assert relative_error(value[""], expected) < TOLERANCE
     if weighted:
-        for name, gradient in zip(names, gradients):
+        for name, gradient in gradients[""].items():
             assert relative_error(gradient, golden[f"grad/transfer_loss/{name}"]) < TOLERANCE, name
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("path", golden_cases("ba3us_classification"), ids=lambda p: p.stem)
 def test_classification_losses(path):
     golden = load(path)
     labels, weights = golden["source_labels"], golden["class_weight"][golden["source_labels"]]
-    ones = np.ones_like(weights)
+    weights = ops.convert_to_tensor(weights)
+    ones = ops.ones_like(weights)
     losses = {
         "source_ce": lambda s, t: weighted_mean(cross_entropy(s, labels), ones),
         "source_ce_weighted": lambda s, t: weighted_mean(cross_entropy(s, labels), weights),
@@ -76,19 +78,21 @@ def test_classification_losses(path):
         losses[f"complement_entropy_weighted_alpha{alpha}"] = lambda s, t, a=alpha: complement_entropy(
             s, labels, weights, a
         )
-    for name, loss in losses.items():
-        source, target = tf.Variable(golden["source_logits"]), tf.Variable(golden["target_logits"])
-        with tf.GradientTape() as tape:
-            value = loss(source + 0.0, target + 0.0)
-        gradients = tape.gradient(value, [source, target])
+    inputs = {side: golden[side] for side in ("source_logits", "target_logits")}
+    values, gradients = values_and_gradients(
+        lambda logits: {name: loss(logits["source_logits"], logits["target_logits"]) for name, loss in losses.items()},
+        inputs,
+    )
+    for name, value in values.items():
         assert relative_error(value, golden[f"out/{name}"]) < TOLERANCE, name
-        for side, gradient in zip(("source_logits", "target_logits"), gradients):
+        for side, gradient in gradients[name].items():
             if f"grad/{name}/{side}" in golden:
                 assert relative_error(gradient, golden[f"grad/{name}/{side}"]) < TOLERANCE, (name, side)
     weights = BA3US().class_weights(Evaluation(None, golden["target_logits"]))
     assert relative_error(weights, golden["out/class_weight_from_target"]) < TOLERANCE
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("path", golden_cases("ba3us_schedules"), ids=lambda p: p.stem)
 def test_schedules(path):
     golden = load(path)
@@ -105,15 +109,15 @@ def test_schedules(path):
 
 
 def test_two_classes_have_no_complement():
-    assert float(complement_entropy(tf.zeros((4, 2)), np.array([0, 1, 0, 1]))) == 0.0
+    assert float(complement_entropy(ops.zeros((4, 2)), np.array([0, 1, 0, 1]))) == 0.0
 
 
 def test_zero_class_weights_stay_finite():
     golden = load(golden_cases("ba3us_transfer")[0])
     context = Context(
-        tf.constant(3), 10, tf.zeros(golden["logits"].shape[1]), tf.constant(True)
+        ops.convert_to_tensor(3), 10, ops.zeros(golden["logits"].shape[1]), ops.convert_to_tensor(True)
     )
     loss = method_for(golden).transfer_loss(
-        split(golden, tf.constant(golden["features"]), tf.constant(golden["logits"])), context
+        split(golden, ops.convert_to_tensor(golden["features"]), ops.convert_to_tensor(golden["logits"])), context
     )
     assert np.isfinite(float(loss))

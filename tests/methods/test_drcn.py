@@ -8,6 +8,7 @@ from keras import ops
 from isra_keras.losses import mean_entropy
 from isra_keras.methods.drcn import DRCN
 from isra_keras.objective import Evaluation
+from tests.golden_tools import tensors
 from tests.methods.golden_arrays import assert_close, check_loss, golden_cases
 from tests.methods.objective_test import run_objective_test
 
@@ -34,7 +35,7 @@ def logits_of(features, values):
 
 @golden_cases("drcn_losses")
 def test_forward(golden, case):
-    method, values = case
+    method, values = case[0], tensors(case[1])
     assert_close(method.correct(values["source_features"]), golden["out/source_corrected"], 1e-6)
     probabilities = ops.softmax(logits_of(values["target_features"], values))
     assert_close(probabilities, golden["out/target_probabilities"], 1e-6)
@@ -63,8 +64,9 @@ def test_alignment(golden, case, kernel):
         probabilities = ops.softmax(logits_of(values["target_features"], values))
         corrected = method.correct(values["source_features"])
         return method.alignment(
-            corrected, golden["source_labels"], values["target_features"], probabilities, golden["class_weight"]
-        )
+            corrected, golden["source_labels"], values["target_features"], probabilities,
+            ops.convert_to_tensor(golden["class_weight"]),
+        )  # fmt: skip
 
     check_loss(golden, f"classwise_{kernel}", loss, inputs)
 

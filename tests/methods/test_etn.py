@@ -9,6 +9,7 @@ from keras import ops
 from isra_keras.layers import dann_coefficient
 from isra_keras.methods.etn import ETN, auxiliary_class_loss, auxiliary_domain_logits, leaky_log_softmax
 from isra_keras.training.schedules import InverseDecay
+from tests.golden_tools import tensors
 from tests.methods.golden_arrays import assert_close, check_loss, golden_cases, value_and_gradients
 from tests.methods.objective_test import run_objective_test
 from tests.methods.replay import context, hyper_of, inputs_of, load_discriminator, replay, trajectory_model, views_of
@@ -69,8 +70,8 @@ def test_losses(golden, case, loss):
 @golden_cases("etn_losses")
 def test_auxiliary_outputs(golden, case):
     method, _, now = case
-    source = method.auxiliary_logits(golden["source_features"], now)
-    target = method.auxiliary_logits(golden["target_features"], now)
+    features = tensors({domain: golden[f"{domain}_features"] for domain in ("source", "target")})
+    source, target = (method.auxiliary_logits(rows, now) for rows in features.values())
     assert_close(ops.exp(leaky_log_softmax(source)[0]), golden["out/auxiliary_source_probabilities"], 1e-5)
     assert_close(ops.sigmoid(auxiliary_domain_logits(source)), golden["out/auxiliary_source_domain"], 1e-5)
     assert_close(ops.sigmoid(auxiliary_domain_logits(target)), golden["out/auxiliary_target_domain"], 1e-5)

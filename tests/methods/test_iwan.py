@@ -10,6 +10,7 @@ from isra_keras.losses import masked_entropy
 from isra_keras.methods.iwan import IWAN
 from isra_keras.objective import Stage
 from isra_keras.training.schedules import InverseDecay
+from tests.golden_tools import tensors
 from tests.methods.golden_arrays import assert_close, check_loss, golden_cases
 from tests.methods.objective_test import BATCH, evaluate, make_batch, make_model, optimizer, run_objective_test
 from tests.methods.replay import context, hyper_of, inputs_of, load_discriminator, replay, trajectory_model, views_of
@@ -46,7 +47,8 @@ def test_tllib_losses(golden, loss):
     )
     now = context(int(golden["grl_iteration"]))
     assert_close(method.ramp(now), golden["grl_coeff"], 1e-6)
-    assert_close(method.importance_weights(golden["source_features"], now), golden["out/importance_weight"], 1e-5)
+    weights = method.importance_weights(tensors(golden)["source_features"], now)
+    assert_close(weights, golden["out/importance_weight"], 1e-5)
 
     def function(values):
         terms = method.loss_terms(views_of(golden, values), now)
@@ -68,7 +70,7 @@ def paper_case(golden):
 def test_paper_losses(golden, paper_case, loss):
     method, inputs, now = paper_case
     assert_close(method.ramp(now), golden["out/grl_coeff"], 1e-6)
-    weights = method.importance_weights(golden["source_features"], now)
+    weights = method.importance_weights(tensors(golden)["source_features"], now)
     assert_close(weights, golden["out/importance_weight"], 1e-5)
 
     def function(values):
@@ -87,7 +89,8 @@ def test_paper_entropy(golden, paper_case):
     method.semantic_views = lambda views, context: views  # the file gives the frozen copy's features themselves
 
     def function(values):
-        logits = ops.matmul(values["target_features"], golden["classifier/kernel"]) + golden["classifier/bias"]
+        fixed = tensors({name: golden[name] for name in ("classifier/kernel", "classifier/bias")})
+        logits = ops.matmul(values["target_features"], fixed["classifier/kernel"]) + fixed["classifier/bias"]
         source_logits = ops.zeros((len(golden["source_features"]), logits.shape[1]))
         views = views_of(golden, values | {"target_logits": logits, "source_logits": source_logits})
         views.source.labels = np.zeros(len(golden["source_features"]), "int32")

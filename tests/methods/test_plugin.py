@@ -4,11 +4,11 @@ import inspect
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from isra_keras.methods import METHODS, get_method
 from isra_keras.model import NETWORK_PARTS
 from isra_keras.semantic import SemanticAlignment
+from tests.gradients import values_and_gradients
 from tests.methods.objective_test import assert_pairwise_sums, evaluate, make_batch, make_model, optimizer
 
 SMALL = {"discriminator_width": 8, "threshold": 0, "hidden": (8, 6)}
@@ -36,13 +36,12 @@ def gradients(model, step=1):
     """({term: value}, {term: names of the parts that its gradient reaches})."""
     parts = model.parts()
     model._seed_draws()
-    with tf.GradientTape(persistent=True) as tape:
-        terms = model.loss_terms(model.forward(make_batch(model, step)), model.context())
-    reached = {}
-    for term, value in terms.items():
-        found = {part: tape.gradient(value, [v.value for v in variables]) for part, variables in parts.items()}
-        reached[term] = {part for part, rows in found.items() if any(g is not None and np.any(g) for g in rows)}
-    return {term: float(value) for term, value in terms.items()}, reached
+    variables = {f"{part}/{number}": v for part, found in parts.items() for number, v in enumerate(found)}
+    terms, found = values_and_gradients(
+        lambda _: model.loss_terms(model.forward(make_batch(model, step)), model.context()), variables
+    )
+    reached = {term: {name.split("/")[0] for name, g in rows.items() if np.any(g)} for term, rows in found.items()}
+    return terms, reached
 
 
 @every_method

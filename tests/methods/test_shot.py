@@ -60,7 +60,8 @@ def test_target_loss(golden, diversity):
     classifier = network.get_layer("classifier")
 
     def loss(values):
-        logits = values["batch_logits"] + (classifier(values["batch_features"]) - golden["batch_logits"])
+        fixed = ops.convert_to_tensor(golden["batch_logits"])
+        logits = values["batch_logits"] + (classifier(values["batch_features"]) - fixed)
         return sum(method.adaptation_terms(logits, labels).values())
 
     name = "target_loss_uda" if diversity else "target_loss_pda"
