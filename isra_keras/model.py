@@ -181,8 +181,11 @@ class AdaptationModel(keras.Model):
             training=training,
         )
 
-    def forward(self, batch, network_training=True):
-        """`Views` of a batch: one forward pass for each domain, or one for source and target together."""
+    def make_views(self, batch, network_training=True):
+        """`Views` of a batch: one forward pass for each domain, or one for source and target together.
+
+        (Not called `forward`, which on PyTorch is how a model is called at all.)
+        """
         source, target, middle = batch.get("source"), batch["target"], batch.get("middle")
         views = {}
         if self.method.joint_forward and source is not None:
@@ -228,8 +231,9 @@ class AdaptationModel(keras.Model):
         """`Outcome` of this step's draws and one forward pass: what a backend's step differentiates."""
         self._seed_draws()
         context = self.context()
-        views = self.forward(batch, network_training)
-        terms = self.loss_terms(views, context)
+        with backend_steps().draws(self):
+            views = self.make_views(batch, network_training)
+            terms = self.loss_terms(views, context)
         total = sum(terms.values())
         return Outcome(self.optimizer.scale_loss(total), total, terms, views, context)
 
@@ -284,10 +288,8 @@ class AdaptationModel(keras.Model):
 
     def _seed_draws(self):
         """Sets every seed generator to (seed and its number, step)."""
-        # PyTorch draws by the sum of the two: generators lie far apart there, or one would repeat another's last step.
-        apart = 2**20 if keras.backend.backend() == "torch" else 1
         for number, generator in enumerate(self._all_seed_generators()):
-            first = ops.cast((self.seed * 7919 + number * apart) % (2**31 - 1), "uint32")
+            first = ops.cast((self.seed * 7919 + number) % (2**31 - 1), "uint32")
             second = ops.cast(ops.convert_to_tensor(self.step), "uint32")
             generator.state.assign(ops.cast(ops.stack([first, second]), generator.state.dtype))
 

@@ -29,8 +29,8 @@ class MixedLosses(Objective):
     def within_terms(self, x_s, x_t, labels, a, mask, soft, lam, draws, context):
         """(4): mixtures of each domain's images with themselves in another order."""
         l_s, l_t, order_s, order_t = draws.source_ratio, draws.target_ratio, draws.source_order, draws.target_order
-        f_s, z_s = self.forward(mix(x_s, ops.take(x_s, order_s, axis=0), l_s), 0, context)
-        f_t, z_t = self.forward(mix(x_t, ops.take(x_t, order_t, axis=0), l_t), 1, context)
+        f_s, z_s = self.pass_through(mix(x_s, ops.take(x_s, order_s, axis=0), l_s), 0, context)
+        f_t, z_t = self.pass_through(mix(x_t, ops.take(x_t, order_t, axis=0), l_t), 1, context)
         pairs, certain = a * reorder(a, order_s), mask * reorder(mask, order_t)
         mixed = mix(self.label_loss(z_s, labels), self.label_loss(z_s, ops.take(labels, order_s, axis=0)), l_s)
         share_s, share_t = (draws.ratio, 1.0 - draws.ratio) if self.reference_quirks else (1.0, 1.0)
@@ -41,14 +41,14 @@ class MixedLosses(Objective):
             "intra_adv_target": share_t * ops.mean(self.domain_loss(f_t, 1, lam)),
         }
 
-    def forward(self, images, domain, context):
+    def pass_through(self, images, domain, context):
         """(features, logits) of images; `domain` (0 source, 1 target) is there for BN that differs by domain."""
         outputs = context.network(images, training=context.training)
         return ops.cast(outputs["features"], "float32"), ops.cast(outputs["logits"], "float32")
 
     def forward_both(self, images, context):
-        """`forward` as source and as target: one pass, since both share their BN."""
-        return (self.forward(images, 0, context),) * 2
+        """`pass_through` as source and as target: one pass, since both share their BN."""
+        return (self.pass_through(images, 0, context),) * 2
 
     def label_loss(self, logits, labels):
         """CE with label smoothing 0.2: (n,)."""

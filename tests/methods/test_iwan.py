@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -118,7 +119,7 @@ def test_schedules(golden):
 
 
 # Four times: without the control dependencies of `train_step` about one compiled step in five goes wrong.
-@pytest.mark.parametrize("repeat", range(4))
+@pytest.mark.parametrize("repeat", range(4 if keras.backend.backend() == "tensorflow" else 1))
 @golden_cases("iwan_trajectory")
 def test_trajectory(golden, repeat):
     hyper = hyper_of(golden)
@@ -170,7 +171,7 @@ def test_source_network_stays_fixed():
 def test_paper_source_rows_come_from_the_copy():
     model = two_stage_model()
     model.begin_stage(model.method.stages()[1])
-    views = model.forward(make_batch(model, 0))
+    views = model.make_views(make_batch(model, 0))
     frozen = model.method.semantic_views(views, model.context())
     expected = model.method.source_network(views.source.images, training=False)["features"]
     np.testing.assert_array_equal(frozen.source.features, expected)

@@ -35,10 +35,9 @@ def adapting_model(name, variant=None):
 def gradients(model, step=1):
     """({term: value}, {term: names of the parts that its gradient reaches})."""
     parts = model.parts()
-    model._seed_draws()
     variables = {f"{part}/{number}": v for part, found in parts.items() for number, v in enumerate(found)}
     terms, found = values_and_gradients(
-        lambda _: model.loss_terms(model.forward(make_batch(model, step)), model.context()), variables
+        lambda _: model.outcome(make_batch(model, step)).terms, variables
     )
     reached = {term: {name.split("/")[0] for name, g in rows.items() if np.any(g)} for term, rows in found.items()}
     return terms, reached

@@ -24,13 +24,13 @@ class TwoGains(SLM):
 
     values = None
 
-    def forward(self, images, domain, context):
+    def pass_through(self, images, domain, context):
         hidden = ops.matmul(images, self.values["bottleneck/kernel"]) + self.values["bottleneck/bias"]
         features = hidden * self.values["domain_gain"][domain]
         return features, ops.matmul(features, self.values["classifier/kernel"]) + self.values["classifier/bias"]
 
     def forward_both(self, images, context):
-        return self.forward(images, 0, context), self.forward(images, 1, context)
+        return self.pass_through(images, 0, context), self.pass_through(images, 1, context)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def case(golden):
 def terms_of(golden, method, values):
     method.values = values
     context = Context(float(golden["progress"]), 1, None, None)
-    views = [View(x, x, *method.forward(x, k, context))
+    views = [View(x, x, *method.pass_through(x, k, context))
              for k, x in enumerate((golden["source_x"], golden["target_x"]))]  # fmt: skip
     views[0].labels = golden["source_labels"]
     draws = MixingDraws(*(ops.convert_to_tensor(golden[name]) for name in (
@@ -75,7 +75,7 @@ def test_selection_and_pseudo_labels(golden, case):
     kept = hard_selection(scores, ops.convert_to_tensor(golden["gumbel_noise"]), float(golden["gumbel_temperature"]))
     assert_close(kept, golden["out/activation_rates"], 0.0)
     method.values = tensors({name: golden[name] for name in INPUTS})
-    _, logits = method.forward(golden["target_x"], 1, None)
+    _, logits = method.pass_through(golden["target_x"], 1, None)
     mask, soft = method.pseudo_labels(logits, lam)
     np.testing.assert_array_equal(mask, golden["out/pseudo_mask"])
     assert_close(soft, golden["out/soft_pseudo_labels"], 1e-5)

@@ -1,6 +1,7 @@
-"""The training step of `AdaptationModel` on each of Keras's backends: one module each, the same five functions.
+"""The training step of `AdaptationModel` on each of Keras's backends: one module each, the same six functions.
 
     take_step(model, batch, network_training) -> logs               one step, run as it is written
+    draws(model)                                                    around a forward pass: what it draws is set
     compile_step(model, network_training) -> (batch -> logs)        the same, compiled where the backend compiles
     compile_predictor(model) -> (images -> outputs)                 `model._predict`, likewise
     make_train_function(model), make_test_function(model)           what Keras's `fit` and `evaluate` call a batch
@@ -26,3 +27,8 @@ def backend_steps():
     if backend not in BACKENDS:
         raise RuntimeError(f"Expected KERAS_BACKEND to be one of {', '.join(BACKENDS)}; received {backend!r}.")
     return importlib.import_module(f"{__name__}.{backend}_steps")
+
+
+def batch_of(data):
+    """The batch in what a Keras data adapter yields: a generator's elements are tuples, (batch,)."""
+    return data[0] if isinstance(data, (tuple, list)) else data

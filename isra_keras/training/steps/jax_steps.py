@@ -5,14 +5,22 @@ weights, step, BN statistics, seed generators, what methods keep), the optimiser
 """
 
 import warnings
+from contextlib import nullcontext
 
 import jax
 import keras
+
+from isra_keras.training.steps import batch_of
 
 
 def take_step(model, batch, network_training=True):
     """One step of `AdaptationModel.train_step`, not compiled; returns its logs."""
     return _on_variables(model, _pure_step(model, network_training))(batch)
+
+
+def draws(model):
+    """Nothing to do: every draw comes from a seed generator, and `outcome` sets them all."""
+    return nullcontext()
 
 
 def compile_step(model, network_training):
@@ -34,7 +42,7 @@ def make_train_function(model):
     """(state, iterator) -> (logs, state), as Keras's JAX trainer calls it."""
     step = _pure_step(model, True)
     step = step if model.run_eagerly else _compiled(step)
-    return lambda state, iterator: step(state, next(iterator))
+    return lambda state, iterator: step(state, batch_of(next(iterator)))
 
 
 def make_test_function(model):

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import tensorflow as tf
 
 from isra_keras.training.determinism import pairwise_gradients
+from isra_keras.training.steps import batch_of
 
 
 def take_step(model, batch, network_training=True):
@@ -24,6 +25,11 @@ def take_step(model, batch, network_training=True):
     return logs
 
 
+def draws(model):
+    """Nothing to do: every draw comes from a seed generator, and `outcome` sets them all."""
+    return nullcontext()
+
+
 def compile_step(model, network_training):
     """batch -> logs as one graph, under XLA if the model was compiled so."""
     return tf.function(
@@ -38,7 +44,7 @@ def compile_predictor(model):
 
 def make_train_function(model):
     """iterator -> logs; it takes the batch outside of the compiled step, so that the middle batch may change size."""
-    return lambda iterator: (model.train_step if model.run_eagerly else model.train_on)(next(iterator))
+    return lambda iterator: (model.train_step if model.run_eagerly else model.train_on)(batch_of(next(iterator)))
 
 
 def make_test_function(model):

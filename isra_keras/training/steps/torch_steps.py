@@ -1,8 +1,12 @@
 """The step on PyTorch: autograd, not compiled."""
 
+from contextlib import contextmanager
+
 import keras
 import torch
 from keras import ops
+
+from isra_keras.training.steps import batch_of
 
 
 def take_step(model, batch, network_training=True):
@@ -20,6 +24,17 @@ def take_step(model, batch, network_training=True):
     return logs
 
 
+@contextmanager
+def draws(model):
+    """PyTorch's own generators set from (seed, step), and put back afterwards.
+
+    Keras's dropout draws from them, whatever its seed generator says, unless a layer was given a seed.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed((model.seed * 1_000_003 + int(model.step)) % 2**63)
+        yield
+
+
 def compile_step(model, network_training):
     """batch -> logs."""
     return lambda batch: model.train_step(batch, network_training)
@@ -32,7 +47,7 @@ def compile_predictor(model):
 
 def make_train_function(model):
     """(batch,) -> logs, as Keras's PyTorch trainer calls it."""
-    return lambda data: model.train_on(data[0])
+    return lambda data: model.train_on(batch_of(data[0]))
 
 
 def make_test_function(model):
