@@ -29,7 +29,7 @@ class AdaptationModel(keras.Model):
     minimised with one gradient and one optimiser step.
 
     Dropout is a pure function of (seed, step): every seed generator is set from the step counter, so that a
-    resumed run draws what the uninterrupted one did.
+    resumed run draws what the uninterrupted one did. Under KERAS_BACKEND=jax or torch a batch is NumPy arrays.
 
     Args:
         network: from `isra_keras.backbones.build_network`; images -> {"pooled", "features", "logits"}.
@@ -46,7 +46,8 @@ class AdaptationModel(keras.Model):
     Example:
         >>> model = AdaptationModel(network, BA3US(), SemanticAlignment(num_topics=16), max_iterations=2000)
         >>> model.compile()
-        >>> model.fit(pairs.dataset(0, 2000), epochs=1, callbacks=[TargetEvaluation(target)])
+        >>> model.fit(pairs.dataset(0, 2000), epochs=1, callbacks=[TargetEvaluation(target)])  # or, on any backend,
+        >>> logs = model.train_on({"source": source, "target": target})
     """
 
     def __init__(self, network, method, semantic=None, max_iterations=1000, eval_interval=500, seed=0,
@@ -99,11 +100,13 @@ class AdaptationModel(keras.Model):
 
         Args:
             optimizer: a Keras optimizer or None for `PartwiseSGD` with the schedule lr0 1e-3 (1 + 0.001 i)^-0.75.
-            jit_compile: compile the whole step with XLA. On a CPU it slows convolutions down by three.
+            jit_compile: compile the whole step with XLA. On a CPU it slows convolutions down by three. JAX compiles
+                in any case, PyTorch never does.
         """
         if optimizer is None:
             optimizer = PartwiseSGD(InverseDecay(1e-3), multipliers=self.default_multipliers())
-        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        of_backend = {"jax": "auto", "torch": False}.get(keras.backend.backend(), jit_compile)
+        super().compile(optimizer=optimizer, jit_compile=of_backend, **kwargs)
         self._jit = bool(jit_compile)
         inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         if isinstance(inner, PartwiseSGD):
@@ -182,10 +185,7 @@ class AdaptationModel(keras.Model):
         )
 
     def make_views(self, batch, network_training=True):
-        """`Views` of a batch: one forward pass for each domain, or one for source and target together.
-
-        (Not called `forward`, which on PyTorch is how a model is called at all.)
-        """
+        """`Views` of a batch: one forward pass for each domain, or one for source and target together."""
         source, target, middle = batch.get("source"), batch["target"], batch.get("middle")
         views = {}
         if self.method.joint_forward and source is not None:

@@ -41,13 +41,14 @@ def test_golden_numbers_under_torch():
 
 
 def test_golden_numbers_of_isra_under_jax():
-    golden("jax", "tests/semantic", "tests/test_model_golden.py")
+    golden("jax", "tests/semantic", "tests/test_model_golden.py", "-k", "not ba3us_trajectory")
 
 
 def test_golden_trajectories_under_jax():
-    golden("jax", "tests/methods", "-k", "trajectory")
+    """BN, two discriminators and their frozen weights (IWAN), class weights (PADA), momenta by part (AFN)."""
+    golden("jax", *(f"tests/methods/test_{name}.py" for name in ("iwan", "pada", "afn")), "-k", "trajectory")
 
 
 @pytest.mark.slow
 def test_all_golden_numbers_under_jax():
-    golden("jax", "tests/methods", "-k", "not trajectory")
+    golden("jax", "tests/methods", "tests/test_model_golden.py")

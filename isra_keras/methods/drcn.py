@@ -1,7 +1,6 @@
 """DRCN: deep residual correction network (Li et al., TPAMI 2020), a reconstruction from the abstract."""
 
 import keras
-import numpy as np
 from keras import ops
 
 from isra_keras.layers import dann_coefficient

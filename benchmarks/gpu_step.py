@@ -1,0 +1,363 @@
+"""The training step and the semantic step on a GPU under JAX and PyTorch; TensorFlow is not needed.
+
+    python benchmarks/gpu_step.py            both backends (or the one in KERAS_BACKEND), under eight minutes
+    python benchmarks/gpu_step.py --quick    tiny sizes, on whatever there is; prints and writes nothing
+
+For each backend: (a) steps of ISRA on BA3US and of BA3US alone over ResNet-50, 36 + 36 + 9 images of 224 px that lie
+on the device, in float32 (as the backend multiplies it: JAX with TensorFloat-32 where there is one) and in
+mixed_bfloat16; (b) the semantic step alone against a PyTorch loop over topics (benchmarks/topic_loop.py) and against the
+three batched products that it cannot do without; (c) what a large matrix product reaches. The two sides of a comparison
+take turns in one process, medians count. A line each in benchmarks/results/gpu_step.jsonl, with the device's name; lines
+of other devices stay.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+RESULTS = ROOT / "benchmarks" / "results" / "gpu_step.jsonl"
+FULL = {"backbone": "resnet50", "side": 224, "rows": [36, 36, 9], "feature_dim": 512, "num_topics": 256, "width": 128,
+        "classes": 65, "steps": 12, "sizes": [[512, 256], [256, 64], [2048, 64], [2048, 16]], "counts": [81, 512],
+        "product": 8192}  # fmt: skip
+QUICK = {"backbone": "small_cnn", "side": 32, "rows": [4, 4, 1], "feature_dim": 16, "num_topics": 4, "width": 8,
+         "classes": 5, "steps": 2, "sizes": [[16, 4]], "counts": [9], "product": 128}  # fmt: skip
+PRECISIONS = ("float32", "mixed_bfloat16")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="tiny sizes; writes only where --out says")
+    parser.add_argument("--minutes", type=float, default=8.0, help="what has not begun by then is left out")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # one process's measurements, as JSON
+    args = parser.parse_args()
+    if args.one:
+        for line in measure(**json.loads(args.one)):
+            print("LINE " + json.dumps(line), flush=True)
+        return
+    lines, out = collect(args), args.out or (None if args.quick else RESULTS)
+    if out and lines:
+        devices = {line["device"] for line in lines}
+        old = [json.loads(row) for row in out.read_text(encoding="utf-8").splitlines()] if out.exists() else []
+        kept = [line for line in old if line["device"] not in devices]
+        out.write_text("".join(json.dumps(line) + "\n" for line in kept + lines), encoding="utf-8")
+
+
+def collect(args):
+    """Lines of all measurements, each kind in a process of its own."""
+    chosen = os.environ.get("KERAS_BACKEND")
+    backends = [chosen] if chosen else [b for b in ("jax", "torch") if importlib.util.find_spec(b)]
+    jobs = [{"kind": "product"}, {"kind": "semantic"}, *({"kind": "step", "precision": p} for p in PRECISIONS)]
+    deadline, lines = time.monotonic() + 60 * args.minutes, []
+    for job in jobs:
+        for backend in backends:
+            left = deadline - time.monotonic()
+            if left < 20:
+                print(f"no time left for {backend} {job}", flush=True)
+                continue
+            lines += alone(backend, job | {"quick": args.quick}, left)
+    return lines
+
+
+def alone(backend, job, seconds):
+    """Lines of a job under a backend; those that came before it failed or its time was over."""
+    environment = os.environ | {"KERAS_BACKEND": backend, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    command = [sys.executable, str(Path(__file__).resolve()), "--one", json.dumps(job)]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds)
+        output, trouble = done.stdout, done.stderr[-1500:] if done.returncode else ""
+    except subprocess.TimeoutExpired as error:
+        output, trouble = (error.stdout or b"").decode(), "time is over"
+    lines = [json.loads(row.removeprefix("LINE ")) for row in output.splitlines() if row.startswith("LINE ")]
+    for line in lines:
+        print(" ".join(f"{name}={value}" for name, value in line.items()), flush=True)
+    if trouble:
+        print(f"{backend} {job}: {trouble}", flush=True)
+    return lines
+
+
+def measure(kind, quick, **options):
+    """Yields the lines of a kind of measurement on this process's backend."""
+    import keras
+
+    setting = QUICK if quick else FULL
+    of = {"step": step_lines, "semantic": semantic_lines, "product": product_lines}[kind]
+    common = {"kind": kind, "device": device_name(), "backend": keras.backend.backend(), "keras": keras.__version__}
+    for line in of(setting, **options):
+        yield common | line
+
+
+# ---------------------------------------------------------------- the device
+
+
+def device_name():
+    """Of the GPU that Keras's backend computes on, or "cpu"."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        device = jax.local_devices()[0]
+        return "cpu" if device.platform == "cpu" else device.device_kind
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def wait(value):
+    """Until every tensor in `value` is computed."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.block_until_ready(value)
+    else:
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+
+def peak_memory():
+    """MB on the device since the process began; of the process where there is no GPU."""
+    import keras
+
+    if device_name() == "cpu":
+        import resource
+
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return round(jax.local_devices()[0].memory_stats()["peak_bytes_in_use"] / 2**20)
+    import torch
+
+    return round(torch.cuda.max_memory_allocated() / 2**20)
+
+
+def turns(functions, rounds, warm=2):
+    """{name: median milliseconds}; the functions take turns, so that what slows the machine slows all alike."""
+    times = {name: [] for name in functions}
+    for number in range(-warm, rounds):
+        for name, function in functions.items():
+            started = time.perf_counter()
+            wait(function())
+            if number >= 0:
+                times[name].append(1e3 * (time.perf_counter() - started))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+# ---------------------------------------------------------------- (a) a training step
+
+
+def step_lines(setting, precision):
+    """One line: images a second of both models, what ISRA adds, the memory of ISRA's step."""
+    import keras
+
+    keras.config.set_dtype_policy(precision)
+    batch, isra = make_batch(setting), make_model(setting, semantic=True)
+    wait([isra.train_on(batch) for _ in range(2)])
+    memory = peak_memory()
+    models = {"isra": isra, "ba3us": make_model(setting, semantic=False)}
+    found = turns({name: lambda m=model: m.train_on(batch)["loss"] for name, model in models.items()}, setting["steps"])
+    images = sum(setting["rows"])
+    yield {
+        "precision": precision, **{name: setting[name] for name in ("backbone", "side", "rows", "feature_dim", "num_topics")},
+        **{f"{name}_ms": round(value, 3) for name, value in found.items()},
+        **{f"{name}_images_per_second": round(1e3 * images / value, 1) for name, value in found.items()},
+        "isra_share": round(1.0 - found["ba3us"] / found["isra"], 4), "isra_peak_memory_mb": memory,
+    }  # fmt: skip
+
+
+def make_batch(setting):
+    """Random images and labels as tensors of the backend."""
+    import keras
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+    shape = (setting["side"], setting["side"], 3)
+    batch = {
+        part: {
+            "images": draw.integers(0, 256, (rows, *shape)).astype("float32"),
+            "labels": draw.integers(0, setting["classes"], rows).astype("int32"),
+            "indices": np.arange(rows, dtype="int32"),
+        }
+        for part, rows in zip(("source", "target", "middle"), setting["rows"])
+    }
+    return keras.tree.map_structure(keras.ops.convert_to_tensor, batch)
+
+
+def make_model(setting, semantic):
+    """A compiled `AdaptationModel` from random weights: the time of a step does not depend on them."""
+    from isra_keras import AdaptationModel, SemanticAlignment, build_network, get_method
+
+    shape = (setting["side"], setting["side"], 3)
+    network = build_network(setting["backbone"], setting["classes"], setting["feature_dim"], shape, "none")
+    plugin = SemanticAlignment(setting["num_topics"], receptor_width=setting["width"]) if semantic else None
+    model = AdaptationModel(network, get_method("ba3us")(), plugin, max_iterations=1000)
+    model.compile()
+    return model
+
+
+# ---------------------------------------------------------------- (b) the semantic step
+
+
+def semantic_lines(setting):
+    """A line for each size: ours, the floor, and with PyTorch the loop over topics on the same weights."""
+    import keras
+
+    for depth, topics in setting["sizes"]:
+        for rows in setting["counts"]:
+            functions, check = semantic_sides(depth, topics, rows, setting["width"])
+            found = turns(functions, max(setting["steps"] // 2, 2))
+            line = {"depth": depth, "topics": topics, "rows": rows, **{f"{k}_ms": round(v, 3) for k, v in found.items()},
+                    "ours_over_floor": round(found["ours"] / found["floor"], 3)}  # fmt: skip
+            if keras.backend.backend() == "torch":
+                line |= {"loop_over_ours": round(found["loop"] / found["ours"], 3), "difference": check()}
+            yield line
+
+
+def semantic_sides(depth, topics, rows, width):
+    """({"ours", "floor" and perhaps "loop": function}, relative difference of alignment and gradient from the loop)."""
+    import keras
+    import numpy as np
+
+    from isra_keras import SemanticAlignment
+
+    keras.utils.set_random_seed(0)
+    semantic = SemanticAlignment(topics, receptor_width=width, variant="reference")
+    semantic.build_parts(depth, 10, depth, {})
+    features = np.random.default_rng(0).normal(size=(rows, depth)).astype("float32")
+    middle = rows // 9
+    bounds = [0, (rows - middle) // 2, rows - middle, rows]
+    domains = [keras.ops.convert_to_tensor(features[a:b]) for a, b in zip(bounds, bounds[1:])]
+    if keras.backend.backend() == "jax":
+        return {"ours": jax_step(semantic, domains), "floor": jax_floor(depth, topics, rows, width)}, None
+    ours = torch_step(semantic, domains)
+    loop, features = torch_loop(semantic, features, bounds[1])
+
+    def difference():
+        (alignment, gradients), (_, expected) = ours(), loop()
+        import torch
+
+        apart = [(torch.cat(gradients[:3]) - features.grad).abs().max() / features.grad.abs().max(),
+                 (alignment - expected).abs() / expected.abs()]  # fmt: skip
+        return float(f"{max(map(float, apart)):.1e}")
+
+    return {"ours": ours, "loop": loop, "floor": torch_floor(depth, topics, rows, width)}, difference
+
+
+def semantic_terms(semantic, domains):
+    """(receptor loss + alignment, (alignment, diagnostics)) of three domains' features."""
+    from isra_keras import View, Views
+
+    terms = semantic.loss_terms(Views(*(View(None, None, one, None) for one in domains)), None)
+    return terms["receptors"] + terms["alignment"], (terms["alignment"], semantic.diagnostics(None, None))
+
+
+def jax_step(semantic, domains):
+    """Compiled: alignment and all gradients."""
+    import jax
+    import keras
+
+    weights = semantic.receptors.trainable_variables
+
+    def loss(domains, values):
+        with keras.StatelessScope(state_mapping=list(zip(weights, values))):
+            return semantic_terms(semantic, domains)
+
+    step = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
+    values = [weight.value for weight in weights]
+    return lambda: step(domains, values)
+
+
+def torch_step(semantic, domains):
+    """() -> (alignment, gradients to the domains and to the receptors)."""
+    import torch
+
+    domains = [one.requires_grad_(True) for one in domains]
+    inputs = [*domains, *(weight.value for weight in semantic.receptors.trainable_variables)]
+
+    def step():
+        total, (alignment, _) = semantic_terms(semantic, domains)
+        return alignment.detach(), torch.autograd.grad(total, inputs)
+
+    return step
+
+
+def torch_loop(semantic, features, sources):
+    """(step of the loop over topics with the same weights, its features)."""
+    import torch
+
+    from benchmarks.topic_loop import TopicLoop
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    bank = semantic.receptors
+    loop = TopicLoop(features.shape[1], semantic.num_topics, bank.width, semantic.receptor_l1, device)
+    names = ("hidden_kernel", "hidden_bias", "output_kernel", "output_bias")
+    loop.load(*(getattr(bank, name).numpy() for name in names))
+    features = torch.from_numpy(features).to(device).requires_grad_(True)
+    embeddings = semantic.class2vec(features)[0].detach()
+    return lambda: loop.step(features, embeddings, sources), features
+
+
+def jax_floor(depth, topics, rows, width):
+    """Three batched products: receptors forward, gradient of their kernels, attention."""
+    import jax
+    import jax.numpy as jnp
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    shapes = ((rows, depth), (topics, depth, width), (topics, rows, width))
+    arrays = [jax.random.normal(key, shape) for key, shape in zip(keys, shapes)]
+
+    @jax.jit
+    def products(features, kernel, slopes):
+        return (jnp.einsum("nd,jdh->jnh", features, kernel), jnp.einsum("nd,jnh->jdh", features, slopes),
+                jnp.einsum("jnh,jdh->jnd", slopes, kernel))  # fmt: skip
+
+    return lambda: products(*arrays)
+
+
+def torch_floor(depth, topics, rows, width):
+    """As `jax_floor`."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    shapes = ((rows, depth), (topics, depth, width), (topics, rows, width))
+    features, kernel, slopes = (torch.randn(shape, device=device) for shape in shapes)
+    copies = features.expand(topics, rows, depth)
+    return lambda: (torch.bmm(copies, kernel), torch.bmm(copies.mT, slopes), torch.bmm(slopes, kernel.mT))
+
+
+# ---------------------------------------------------------------- (c) the ceiling
+
+
+def product_lines(setting):
+    """A line for each precision: TFLOP/s of a square matrix product."""
+    import keras
+    import numpy as np
+
+    size = setting["product"]
+    values = np.random.default_rng(0).normal(size=(size, size)).astype("float32")
+    for dtype in ("float32", "bfloat16"):
+        matrix = keras.ops.cast(keras.ops.convert_to_tensor(values), dtype)
+        product = keras.ops.matmul
+        if keras.backend.backend() == "jax":
+            import jax
+
+            product = jax.jit(product)
+        found = turns({"product": lambda: product(matrix, matrix)}, setting["steps"])["product"]
+        yield {"precision": dtype, "size": size, "ms": round(found, 4), "tflops": round(2e-9 * size**3 / found, 3)}
+
+
+if __name__ == "__main__":
+    main()
