@@ -1,7 +1,5 @@
 """Several replicas on TensorFlow's own engine: `none`, `mirrored` (one process) or `multi_worker` (one a machine)."""
 
-import json
-import os
 import signal as signals
 from contextlib import contextmanager, nullcontext
 from functools import cache
@@ -12,6 +10,7 @@ import tensorflow as tf
 
 from isra_keras.errors import UserError, WorkerLost
 from isra_keras.objective import Evaluation
+from isra_keras.training.cluster import cluster
 from isra_keras.training.replica import Replica, share
 
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError,
@@ -38,6 +37,9 @@ class Distribution:
         Raises:
             UserError: says why.
         """
+
+    def attach(self, model):
+        """Lets a model predict on all replicas of this process."""
 
     def own_rows(self):
         """None, or (first, stop, of all): this process's replicas, for `DomainPairs`, which reads their rows only."""
@@ -169,9 +171,12 @@ class Replicated(Distribution):
     def own_share(self, rows):
         return share(rows, self.worker, self.workers)
 
-    def predictor(self, model):
-        """Function (n, ...) images -> {name: (n, ...) array}, for `AdaptationModel.predictor`: shares among the replicas
-        of this process."""
+    def attach(self, model):
+        if self.local > 1:
+            model.predictor = self._predictor(model)
+
+    def _predictor(self, model):
+        """Function (n, ...) images -> {name: (n, ...) array}."""
         run = tf.function(
             lambda images: self.strategy.run(model._predict, args=(images,)), reduce_retracing=True, autograph=False
         )
@@ -294,27 +299,6 @@ def make_distribution(config):
     found = Replicated(_strategy(config.distribute), workers, worker, config.sync_batch_norm)
     found.check(config)
     return found
-
-
-def cluster():
-    """(workers, number of this one) of TF_CONFIG.
-
-    Raises:
-        UserError: it is missing or names no workers.
-    """
-    text = os.environ.get("TF_CONFIG", "")
-    try:
-        values = json.loads(text)
-        workers, index = len(values["cluster"]["worker"]), int(values["task"]["index"])
-        if values["task"]["type"] != "worker" or not 0 <= index < workers or set(values["cluster"]) != {"worker"}:
-            raise ValueError("only tasks of type worker are known")
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            'Expected TF_CONFIG such as {"cluster": {"worker": ["host0:12345", "host1:12345"]}, "task": {"type": '
-            f'"worker", "index": 0}}}} with --distribute multi_worker; received {text!r} ({error}). The list is the '
-            "same on every machine, the index is its own."
-        ) from None
-    return workers, index
 
 
 @contextmanager
