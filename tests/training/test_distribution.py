@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from isra_keras.errors import UserError
 from isra_keras.training.cluster import cluster, is_chief
 from isra_keras.training.distribution import Distribution, make_distribution
 from isra_keras.training.replica import share
+from tests.faults.killing import free_ports
 from tests.training.small_task import features_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,27 +30,16 @@ def test_shares_are_equal_to_a_row_and_cover_the_batch():
         assert max(stop - start for start, stop in spans) - min(stop - start for start, stop in spans) <= 1
 
 
-def start(kind, cases, module="tests.training.replica_job", workers=2):
+def start(kind, cases, workers=2):
     """Processes of a job; one for "mirrored"."""
     ports = free_ports(workers)
     processes = []
     for number in range(workers if kind == "multi_worker" else 1):
         config = {"cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]}, "task": {"type": "worker", "index": number}}
         environment = os.environ | {"TF_CONFIG": json.dumps(config)} if kind == "multi_worker" else None
-        processes.append(subprocess.Popen([sys.executable, "-m", module, kind, *cases], cwd=ROOT, env=environment,
+        processes.append(subprocess.Popen([sys.executable, "-m", "tests.training.replica_job", kind, *cases], cwd=ROOT, env=environment,
                                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))  # fmt: skip
     return processes
-
-
-def free_ports(count):
-    """Ports of 127.0.0.1 that nobody listens at."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def found(kind, cases):
