@@ -232,7 +232,7 @@ class AdaptationModel(keras.Model):
         context = self.context()
         variables = self.trainable_variables
         with tf.GradientTape() if tf.executing_eagerly() else nullcontext() as tape:
-            views = replica.gather(self.forward(batch, network_training), self.method.uses_images)
+            views = replica.gather(lambda: self.forward(batch, network_training), self.method.uses_images)
             terms = self.loss_terms(views, context)
             total = sum(terms.values())
             scaled = self.optimizer.scale_loss(replica.part(total))

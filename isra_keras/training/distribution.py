@@ -1,8 +1,8 @@
 """Several replicas on TensorFlow's own engine: `none`, `mirrored` (one process) or `multi_worker` (one a machine)."""
 
+import functools
 import signal as signals
 from contextlib import contextmanager, nullcontext
-from functools import cache
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ import tensorflow as tf
 from isra_keras.errors import UserError, WorkerLost
 from isra_keras.objective import Evaluation
 from isra_keras.training.cluster import cluster
-from isra_keras.training.replica import Replica, share
+from isra_keras.training.replica import Replica, forwards_own_rows, share
 
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError,
         tf.errors.InternalError, tf.errors.FailedPreconditionError)  # fmt: skip
@@ -263,8 +263,8 @@ def synchronised(network):
     """
     layers = batch_norms(network)
     for layer in layers:
-        layer._moments = lambda inputs, mask, layer=layer: _moments(inputs, layer)[:2]
-        layer.rows = lambda count: this_replica(tf.distribute.get_strategy()).sum(count)
+        layer._moments = functools.partial(_moments, layer)
+        layer.rows = _rows
     try:
         yield
     finally:
@@ -272,14 +272,20 @@ def synchronised(network):
             del layer._moments, layer.rows
 
 
-def _moments(inputs, layer):
+def _moments(layer, inputs, mask):
+    if not forwards_own_rows():
+        return type(layer)._moments(layer, inputs, mask)
     return this_replica(tf.distribute.get_strategy()).moments(inputs, layer._reduction_axes)
+
+
+def _rows(count):
+    return this_replica(tf.distribute.get_strategy()).sum(count) if forwards_own_rows() else count
 
 
 # -------------------------------------------------------------------- strategies
 
 
-@cache  # collectives are set up once a process
+@functools.cache  # collectives are set up once a process
 def _strategy(kind):
     if kind == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")

@@ -7,6 +7,8 @@ its gradients, gives the gradient of one replica with the whole batch: R equal p
 of the network's weights what went through each replica's own rows.
 """
 
+import threading
+
 import tensorflow as tf
 
 NAMES = ("pooled", "features", "logits", "labels", "indices")
@@ -24,14 +26,24 @@ def share(rows, replica, replicas):
     return rows * replica // replicas, rows * (replica + 1) // replicas
 
 
+_forwarding = threading.local()
+"""`now` is set in the thread of a replica while it forwards rows that the others don't."""
+
+
+def forwards_own_rows():
+    """Whether the replica of this thread forwards rows that the others don't: not where a method mixes images of the
+    whole batch, which each replica forwards alike."""
+    return getattr(_forwarding, "now", False)
+
+
 class Alone:
     """The only replica: the batch is its own."""
 
     number = 0
 
-    def gather(self, views, with_images=False):
-        """`Views` of the whole batch."""
-        return views
+    def gather(self, forward, with_images=False):
+        """`Views` of the whole batch; `forward()` gives those of this replica's rows."""
+        return forward()
 
     def part(self, loss):
         """The replica's share of a loss of the whole batch."""
@@ -58,13 +70,18 @@ class Replica(Alone):
     def __init__(self, number, count, device, rows=None):
         self.number, self.count, self.device, self.rows = number, count, device, rows
 
-    def gather(self, views, with_images=False):
+    def gather(self, forward, with_images=False):
         """Views of the rows that this replica forwarded become those of the whole batch.
 
         Args:
-            views: `Views`; changed.
+            forward: function without arguments -> `Views`.
             with_images: exchange the images too, as float32; `View.images` is None otherwise.
         """
+        _forwarding.now = True
+        try:
+            views = forward()
+        finally:
+            _forwarding.now = False
         found = {name: getattr(views, name) for name in ("source", "target", "middle")}
         parts = {name: view for name, view in found.items() if view is not None}
         for view in parts.values():
@@ -111,7 +128,7 @@ class Replica(Alone):
             return [None if gradient is None else tf.identity(gradient) for gradient in gradients]
 
     def moments(self, values, axes):
-        """(mean, biased variance, rows) over `axes` and over all replicas; in two passes, so that no digits cancel.
+        """(mean, biased variance) over `axes` and over all replicas; in two passes, so that no digits cancel.
 
         Args:
             values: float32 (n, ..., d).
@@ -124,4 +141,4 @@ class Replica(Alone):
         mean = total[:-1] / total[-1]
         shape = [width if axis == channel else 1 for axis in range(len(values.shape))]
         squares = tf.square(values - tf.reshape(mean, shape))
-        return mean, self.sum(tf.reduce_sum(squares, axes)) / total[-1], total[-1]
+        return mean, self.sum(tf.reduce_sum(squares, axes)) / total[-1]

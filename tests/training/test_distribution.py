@@ -17,7 +17,7 @@ from tests.training.small_task import features_config
 
 ROOT = Path(__file__).resolve().parents[2]
 EXACT = 1e-5
-"""Largest error that rounding explains, relative to the largest change of an array."""
+"""Largest error that rounding explains, relative to an array's largest value (golden: its largest change)."""
 
 
 def test_shares_are_equal_to_a_row_and_cover_the_batch():
@@ -67,6 +67,7 @@ def test_methods_with_state_stages_and_images_of_their_own(kind):
     """
     for case, line in found(kind, ["odd_middle", "images", "shot", "a2kt", "slm", "san", "sync", "mobile"]).items():
         assert max(line[name] for name in ("error", "logits", "class_weights")) < EXACT, (case, line)
+        assert line["moved"] >= 10, (case, line)
 
 
 @pytest.mark.slow
