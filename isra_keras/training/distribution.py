@@ -31,11 +31,11 @@ class Distribution:
         """In which models and optimisers are made."""
         return nullcontext()
 
-    def check(self, config):
-        """Refuses a configuration that this distribution can't train.
+    def configure(self, config):
+        """Takes what a run's configuration says of replicas.
 
         Raises:
-            UserError: says why.
+            UserError: this distribution can't train it; says why.
         """
 
     def attach(self, model):
@@ -76,12 +76,15 @@ class Replicated(Distribution):
         strategy: Mirrored or MultiWorkerMirrored.
         workers: processes.
         worker: number of this one; 0 is the chief.
+
+    Attributes:
         sync_batch_norm: batch normalisation of the network by the statistics of the whole batch.
     """
 
-    def __init__(self, strategy, workers=1, worker=0, sync_batch_norm=False):
+    sync_batch_norm = False
+
+    def __init__(self, strategy, workers=1, worker=0):
         self.strategy, self.workers, self.worker = strategy, workers, worker
-        self.sync_batch_norm = sync_batch_norm
         self.replicas = strategy.num_replicas_in_sync
         self.local = self.replicas // workers
         self.first = worker * self.local
@@ -90,7 +93,8 @@ class Replicated(Distribution):
     def scope(self):
         return self.strategy.scope()
 
-    def check(self, config):
+    def configure(self, config):
+        self.sync_batch_norm = config.sync_batch_norm
         if config.batch_size % self.replicas:
             raise UserError(
                 f"Expected --batch-size that {self.replicas} replicas can share equally; received {config.batch_size}. "
@@ -200,13 +204,13 @@ class Replicated(Distribution):
         if rows < self.workers and self.worker:  # everybody predicted all
             start, stop = 0, 0
 
-        def gathered(array):
-            whole = np.zeros((rows, *array.shape[1:]), array.dtype)
-            whole[start:stop] = array[: stop - start]
-            return self.sum_over_workers(whole)
-
-        columns = {name: gathered(getattr(evaluation, name)) for name in ("features", "logits", "pooled")}
-        return Evaluation(**columns), gathered(indices)
+        columns = {name: getattr(evaluation, name) for name in ("features", "logits", "pooled")}
+        own = np.concatenate(list(columns.values()), axis=1)
+        whole = np.zeros((rows, own.shape[1]), "float32")
+        whole[start:stop] = own[: stop - start]
+        edges = np.cumsum([values.shape[1] for values in columns.values()])[:-1]
+        parts = np.split(self.sum_over_workers(whole), edges, axis=1)
+        return Evaluation(**dict(zip(columns, map(np.ascontiguousarray, parts)))), np.arange(rows, dtype="int32")
 
     # ---------------------------------------------------------------- words between workers
 
@@ -297,14 +301,12 @@ def make_distribution(config):
     """The `Distribution` of a configuration; call it before any TensorFlow operation.
 
     Raises:
-        UserError: multi_worker without a TF_CONFIG that names the workers; what `Distribution.check` refuses.
+        UserError: multi_worker without a TF_CONFIG that names the workers.
     """
     if config.distribute == "none":
         return Distribution()
     workers, worker = cluster() if config.distribute == "multi_worker" else (1, 0)
-    found = Replicated(_strategy(config.distribute), workers, worker, config.sync_batch_norm)
-    found.check(config)
-    return found
+    return Replicated(_strategy(config.distribute), workers, worker)
 
 
 @contextmanager

@@ -63,6 +63,7 @@ def run(config, out, resume=False, callbacks=(), task=None, quiet=False):
 
 def _run(config, out, resume, callbacks, task, quiet, distribution):
     """`run` in one process of a distribution."""
+    distribution.configure(config)
     check_folder(out, config, resume)
     if resume and (out / "result.json").is_file() and not is_longer(out, config):
         return RunResult.load(out / "result.json")

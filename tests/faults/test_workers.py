@@ -14,7 +14,7 @@ WITHIN = 60
 
 def finish_all(processes):
     """Lines of each worker; fails if one did."""
-    return [finish(process) for process in processes]
+    return [finish(process, timeout=600) for process in processes]
 
 
 def wait_for(process, line):

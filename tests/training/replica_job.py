@@ -127,7 +127,8 @@ def compared(name, distribution):
     from tests.golden_tools import relative_error
 
     kind, options = CASES[name]
-    two = Replicated(distribution.strategy, distribution.workers, distribution.worker, options.get("sync_batch_norm"))
+    two = Replicated(distribution.strategy, distribution.workers, distribution.worker)
+    two.sync_batch_norm = options.get("sync_batch_norm", False)
     results = []
     for found in (Distribution(), two):
         keras.backend.clear_session()
@@ -135,7 +136,7 @@ def compared(name, distribution):
     (before, one, alone), (_, other, shared) = results
     errors = {path: relative_error(second, first) for (path, first), second in zip(one.items(), other.values(), strict=True)
               if not NOISE.search(path)}  # fmt: skip
-    moved = sum(first.shape == start.shape and np.abs(first - start).max(initial=0) > 1e-4
+    moved = sum(bool(first.shape == start.shape and np.abs(first - start).max(initial=0) > 1e-4)
                 for first, start in zip(one.values(), before.values()))  # fmt: skip
     worst = max(errors, key=errors.get)
     weights = [values[next(key for key in values if key.endswith("/class_weights"))] for values in (one, other)]

@@ -96,8 +96,8 @@ def test_what_replicas_can_not_train_is_refused(given, said):
     from isra_keras.training.distribution import Replicated
 
     with pytest.raises(UserError, match=said):
-        Replicated(Three()).check(features_config(distribute="mirrored", **given))
-    Replicated(Three()).check(features_config(distribute="mirrored", batch_size=9))
+        Replicated(Three()).configure(features_config(distribute="mirrored", **given))
+    Replicated(Three()).configure(features_config(distribute="mirrored", batch_size=9))
 
 
 @pytest.mark.parametrize("text", [
