@@ -169,7 +169,9 @@ def page(given):
                      f"{one['input']:,.0f}/s|")  # fmt: skip
     length = ["|GPUs|steps|minutes|what breaks|", "|---:|---:|---:|---|"]
     for one in found:
-        length.append(f"|{one['replicas']}|{one['steps']:,.0f}|{one['minutes']:.1f}|{'; '.join(troubles(one, given)) or 'nothing'}|")
+        length.append(
+            f"|{one['replicas']}|{one['steps']:,.0f}|{one['minutes']:.1f}|{'; '.join(troubles(one, given)) or 'nothing'}|"
+        )
     assumed = "\n".join(f"|{name}|{value:g}|{_meaning(name)}|" for name, value in asdict(given).items())
     return f"""# What more GPUs would give on ImageNet-Caltech
 

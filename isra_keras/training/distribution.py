@@ -11,7 +11,8 @@ import tensorflow as tf
 from isra_keras.errors import UserError, WorkerLost
 from isra_keras.objective import Evaluation
 from isra_keras.training.cluster import cluster
-from isra_keras.training.replica import Replica, forwards_own_rows, share
+from isra_keras.training.replica import share
+from isra_keras.training.tf_replica import Replica, forwards_own_rows
 
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError,
         tf.errors.InternalError, tf.errors.FailedPreconditionError)  # fmt: skip

@@ -7,7 +7,10 @@ import pytest
 
 from tests.faults.killing import assert_equal_runs, finish, reaches, start_workers
 
-CASE = {"kind": "images", "config": {"iterations": 12, "eval_interval": 4, "augment": True, "distribute": "multi_worker"}}
+CASE = {
+    "kind": "images",
+    "config": {"iterations": 12, "eval_interval": 4, "augment": True, "distribute": "multi_worker"},
+}
 WITHIN = 60
 """Seconds in which the others have to notice."""
 

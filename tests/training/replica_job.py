@@ -93,7 +93,10 @@ def trained(distribution, kind, options):
         for number, (stage, length) in enumerate(zip(model.stages(), lengths(config, model))):
             model.begin_stage(stage)
             model.step.assign(0)
-            sizes = [model.method.middle_size(step, config.batch_size, length, config.eval_interval) for step in range(length)]
+            sizes = [
+                model.method.middle_size(step, config.batch_size, length, config.eval_interval)
+                for step in range(length)
+            ]
             pairs = DomainPairs(
                 task, config.batch_size, number, middle_size=sizes, uses_source=stage.uses_source,
                 augment=config.augment, replicas=distribution.own_rows(),

@@ -35,7 +35,10 @@ def start(kind, cases, workers=2):
     ports = free_ports(workers)
     processes = []
     for number in range(workers if kind == "multi_worker" else 1):
-        config = {"cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]}, "task": {"type": "worker", "index": number}}
+        config = {
+            "cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]},
+            "task": {"type": "worker", "index": number},
+        }
         environment = os.environ | {"TF_CONFIG": json.dumps(config)} if kind == "multi_worker" else None
         processes.append(subprocess.Popen([sys.executable, "-m", "tests.training.replica_job", kind, *cases], cwd=ROOT, env=environment,
                                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))  # fmt: skip
@@ -78,7 +81,9 @@ def test_plain_batch_normalisation_is_per_replica():
 
 def test_alone_is_the_default():
     found = make_distribution(features_config())
-    assert type(found) is Distribution and found.replicas == 1 and found.own_rows() is None and is_chief(features_config())
+    assert (
+        type(found) is Distribution and found.replicas == 1 and found.own_rows() is None and is_chief(features_config())
+    )
 
 
 class Three:
