@@ -23,3 +23,9 @@ class NotFinite(UserError):
     """A loss became NaN or infinite; the command line exits with code 3."""
 
     exit_code = 3
+
+
+class WorkerLost(UserError):
+    """Another worker of a distributed run is gone; the command line exits with code 4: start again with --resume."""
+
+    exit_code = 4

@@ -9,6 +9,7 @@ from keras import ops
 from isra_keras.losses import cross_entropy
 from isra_keras.objective import Context, Evaluation, Objective, Outcome, Stage, View, Views
 from isra_keras.training.optimizer import PartwiseSGD
+from isra_keras.training.replica import ALONE
 from isra_keras.training.schedules import InverseDecay
 from isra_keras.training.steps import backend_steps
 
@@ -69,7 +70,7 @@ class AdaptationModel(keras.Model):
         self.stage = self.stages()[0]
         self._build_state()
         self._compiled_steps = {}
-        self._predictor = None
+        self.predictor = None
         self.built = True
 
     def _build_state(self):
@@ -192,13 +193,13 @@ class AdaptationModel(keras.Model):
             count = source["images"].shape[0]
             images = ops.concatenate([_floats(source["images"]), _floats(target["images"])], axis=0)
             outputs = self.network(images, training=network_training)
-            views["source"] = _view(source, {k: v[:count] for k, v in outputs.items()})
-            views["target"] = _view(target, {k: v[count:] for k, v in outputs.items()})
+            views["source"] = View.of(source, {k: v[:count] for k, v in outputs.items()})
+            views["target"] = View.of(target, {k: v[count:] for k, v in outputs.items()})
         else:
             for name, part in (("source", source), ("target", target)):
-                views[name] = part and _view(part, self.network(_floats(part["images"]), training=network_training))
+                views[name] = part and View.of(part, self.network(_floats(part["images"]), training=network_training))
         if middle is not None and middle["images"].shape[0]:
-            views["middle"] = _view(middle, self.network(_floats(middle["images"]), training=network_training))
+            views["middle"] = View.of(middle, self.network(_floats(middle["images"]), training=network_training))
         views["target"].labels = None  # no method may see them
         return Views(**views)
 
@@ -223,19 +224,22 @@ class AdaptationModel(keras.Model):
         """Whether the plug-in aligns the features themselves, so that its topics can be learned in a warm-up."""
         return self.semantic is not None and type(self.method).semantic_views is Objective.semantic_views
 
-    def train_step(self, batch, network_training=True):
-        """One step on one batch; returns {term: value, "loss", "learning_rate", diagnostics} as float32 scalars."""
-        return backend_steps().take_step(self, batch, network_training)
+    def train_step(self, batch, network_training=True, replica=ALONE):
+        """One step on one batch; returns {term: value, "loss", "learning_rate", diagnostics} as float32 scalars.
 
-    def outcome(self, batch, network_training=True):
+        Inside of `strategy.run`, `replica` is a `Replica` and the batch its share of the rows.
+        """
+        return backend_steps().take_step(self, batch, network_training, replica)
+
+    def outcome(self, batch, network_training=True, replica=ALONE):
         """`Outcome` of this step's draws and one forward pass: what a backend's step differentiates."""
-        self._seed_draws()
+        self._seed_draws(replica.number)
         context = self.context()
         with backend_steps().draws(self):
-            views = self.make_views(batch, network_training)
+            views = replica.gather(lambda: self.make_views(batch, network_training), self.method.uses_images)
             terms = self.loss_terms(views, context)
         total = sum(terms.values())
-        return Outcome(self.optimizer.scale_loss(total), total, terms, views, context)
+        return Outcome(self.optimizer.scale_loss(replica.part(total)), total, terms, views, context)
 
     def logs(self, outcome):
         """What `train_step` returns, diagnostics included."""
@@ -286,10 +290,15 @@ class AdaptationModel(keras.Model):
         self._accuracy_tracker.update_state(hits)
         return {"loss": self._loss_tracker.result(), "accuracy": self._accuracy_tracker.result()}
 
-    def _seed_draws(self):
-        """Sets every seed generator to (seed and its number, step)."""
+    def _seed_draws(self, replica=0):
+        """Sets every seed generator to (seed and its number, step).
+
+        Replicas forward rows of their own: the network draws otherwise on each. Objectives draw the same on all.
+        """
+        own = {id(g) for layer in self.network._flatten_layers() for g in layer._seed_generators}
         for number, generator in enumerate(self._all_seed_generators()):
-            first = ops.cast((self.seed * 7919 + number) % (2**31 - 1), "uint32")
+            key = self.seed * 7919 + number + (104_729 * replica if id(generator) in own else 0)
+            first = ops.cast(key % (2**31 - 1), "uint32")
             second = ops.cast(ops.convert_to_tensor(self.step), "uint32")
             generator.state.assign(ops.cast(ops.stack([first, second]), generator.state.dtype))
 
@@ -308,11 +317,11 @@ class AdaptationModel(keras.Model):
         Returns:
             `Evaluation` of NumPy float32 arrays: features (N, d), logits (N, C), pooled (N, p).
         """
-        if self._predictor is None:
-            self._predictor = backend_steps().compile_predictor(self)
+        if self.predictor is None:  # a function images -> outputs; `Replicated` puts its own here
+            self.predictor = backend_steps().compile_predictor(self)
         columns = {"features": [], "logits": [], "pooled": []}
         for batch in dataset:
-            outputs = self._predictor(_floats(batch["images"]))
+            outputs = self.predictor(_floats(batch["images"]))
             for name, parts in columns.items():
                 parts.append(ops.convert_to_numpy(outputs[name]).astype("float32"))
             if progress is not None:
@@ -337,7 +346,7 @@ class AdaptationModel(keras.Model):
         weights = self.method.class_weights(evaluation)
         if weights is not None:
             weights = np.asarray(weights, "float32")
-            if self.weight_smoothing and int(self.has_class_weights):
+            if self.weight_smoothing and self.has_class_weights.numpy():
                 weights = self.weight_smoothing * self.class_weights.numpy() + (1.0 - self.weight_smoothing) * weights
             self.class_weights.assign(weights)
             self.has_class_weights.assign(1)
@@ -385,14 +394,3 @@ class AdaptationModel(keras.Model):
 def _floats(images):
     """Images as float32; the values stay as they are (0..255)."""
     return ops.cast(images, "float32")
-
-
-def _view(part, outputs):
-    return View(
-        images=part["images"],
-        pooled=outputs["pooled"],
-        features=ops.cast(outputs["features"], "float32"),
-        logits=ops.cast(outputs["logits"], "float32"),
-        labels=part.get("labels"),
-        indices=part.get("indices"),
-    )

@@ -27,6 +27,18 @@ class View:
     labels: Any = None
     indices: Any = None
 
+    @classmethod
+    def of(cls, part, outputs):
+        """The view of one domain's part of a batch and of what the network made of it."""
+        return cls(
+            images=part["images"],
+            pooled=outputs["pooled"],
+            features=ops.cast(outputs["features"], "float32"),
+            logits=ops.cast(outputs["logits"], "float32"),
+            labels=part.get("labels"),
+            indices=part.get("indices"),
+        )
+
     @property
     def size(self) -> int:
         """Number of rows n (static)."""
@@ -151,6 +163,7 @@ class Objective(keras.layers.Layer):
         multipliers: {part name: (learning-rate multiplier, weight-decay multiplier)} for its own parts.
         starts_on_source: its first stage trains on source labels anyway; recipes give it no warm-up.
         aligned: the network's output that the semantic plug-in looks at, "features" or "pooled".
+        uses_images: its terms read `View.images`: where several replicas share a batch, they exchange the images too.
     """
 
     network_options: dict = {}
@@ -159,6 +172,7 @@ class Objective(keras.layers.Layer):
     multipliers: dict = {}
     starts_on_source = False
     aligned = "features"
+    uses_images = False
 
     def __init__(self, **kwargs):
         kwargs["dtype"] = "float32"  # losses are float32 under every precision policy

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from isra_keras.cli import run as run_cli
 from isra_keras.errors import UserError
+from isra_keras.training.cluster import is_chief
 
 EXPLAINED = {
     "selected": "chosen without target labels; this is model.keras",
@@ -83,6 +84,10 @@ def _training_options(add):
     add.add_argument("--jit-compile", action=argparse.BooleanOptionalAction, default=None, help="XLA; slow on a CPU")
     add.add_argument("--deterministic", action=argparse.BooleanOptionalAction, default=None,
                      help="equal runs give equal bits (default)")  # fmt: skip
+    add.add_argument("--distribute", metavar="HOW", help="none (default), mirrored: all GPUs of this machine, or "
+                     "multi_worker: the machines that TF_CONFIG names")  # fmt: skip
+    add.add_argument("--sync-batch-norm", action=argparse.BooleanOptionalAction, default=None,
+                     help="statistics of the whole batch, not of each replica's rows")  # fmt: skip
     add.add_argument("--guard", action=argparse.BooleanOptionalAction, default=None,
                      help="keep no model that looks collapsed while there is a sound one (default)")  # fmt: skip
     add.add_argument("--select", metavar="SCORE", help="label-free score that picks the model (default mean_entropy)")
@@ -129,7 +134,7 @@ def main(argv=None):
         base = Path(args.out) if args.out else free_folder(config)
         folders = {base / f"seed{seed}": configuration(given | {"seed": seed}, base / f"seed{seed}", args.resume)
                    for seed in range(args.seeds)}  # fmt: skip
-    show_configuration(config, args.quiet)
+    show_configuration(config, args.quiet or not is_chief(config))
     if args.dry_run:
         return 0
     return _train(folders, args)
@@ -140,7 +145,8 @@ def _train(folders, args):
     from isra_keras.training.prepare import check_folder
 
     for out, config in folders.items():  # before TensorFlow is loaded
-        check_folder(out, config, args.resume)
+        if config.distribute != "multi_worker":  # there the chief does, when all have met, and tells the others
+            check_folder(out, config, args.resume)
     import keras
 
     from isra_keras.training.interrupt import Interrupted
@@ -156,6 +162,8 @@ def _train(folders, args):
             print(f"\nstopped at step {stopped.step} of {config.iterations}; the state is saved. Go on with:\n  "
                   f"{resume_command(args, list(folders)[0])}", file=sys.stderr)  # fmt: skip
             return 128 + stopped.signal
+    if not is_chief(config):
+        return 0
     show_result(results[0], folders) if len(results) == 1 else show_seeds(results, list(folders)[0].parent)
     return 0
 
@@ -245,6 +253,7 @@ def show_configuration(config, quiet=False):
 
     table = Table(title=f"{config.dataset or 'folders'}: {config.task_name}", show_header=False, box=None)
     hidden = {"format_version", "keep_checkpoints"} | (set() if config.semantic else SEMANTIC_ONLY)
+    hidden |= {"distribute", "sync_batch_norm"} if config.distribute == "none" else set()
     for name, value in vars(config).items():
         if name not in hidden and value is not None and value != {}:
             table.add_row(name, _text(value))

@@ -30,16 +30,19 @@ class TorchBatchNormalization(keras.layers.BatchNormalization):
         if not (training and self.trainable and self.torch_statistics):
             return super().call(inputs, training=training, mask=mask)
         axis = self.axis % len(inputs.shape)
-        axes = [a for a in range(len(inputs.shape)) if a != axis]
         values = ops.cast(inputs, "float32")
-        mean, variance = ops.moments(values, axes=axes, synchronized=self.synchronized)
-        count = ops.cast(ops.size(values), "float32") / float(inputs.shape[axis])
+        mean, variance = self._moments(values, None)
+        count = self.rows(ops.cast(ops.size(values), "float32") / float(inputs.shape[axis]))
         self._average(self.moving_mean, mean)
         self._average(self.moving_variance, variance * count / ops.maximum(count - 1.0, 1.0))
         scale = ops.cast(self.gamma, "float32") if self.scale else None
         offset = ops.cast(self.beta, "float32") if self.center else None
         outputs = ops.batch_normalization(values, mean, variance, axis, offset, scale, self.epsilon)
         return ops.cast(outputs, self.compute_dtype)
+
+    def rows(self, count):
+        """Rows that the statistics are of, given those of the inputs; those of all replicas where they are shared."""
+        return count
 
     def _average(self, variable, value):
         """Moves a running statistic towards the batch's."""

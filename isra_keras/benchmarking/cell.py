@@ -45,6 +45,8 @@ LEFT_OUT = {
     "format_version",
     "allow_incomplete",
     "on_bad_image",
+    "distribute",
+    "sync_batch_norm",
 }
 
 

@@ -27,6 +27,8 @@ FIXED = {
     "source_dir",
     "target_dir",
     "data_dir",
+    "distribute",
+    "sync_batch_norm",
 }
 
 

@@ -39,6 +39,8 @@ class DomainPairs:
         source_sampling: "shuffle", or "balanced": classes uniformly, with replacement.
         cache: keep decoded, resized files in memory: True, False, or "auto" for domains that fit in a quarter of the
             free memory (4 GiB at most).
+        replicas: (first, stop, of all): read only the rows of these replicas, see `training.replica.share`; None for
+            whole batches. Indices, crops and flips are those of the whole batch.
 
     Raises:
         UserError: if a batch is larger than its domain, or an argument makes no sense.
@@ -50,7 +52,8 @@ class DomainPairs:
     """
 
     def __init__(self, task, batch_size, seed, image_size=None, crop_size=None, middle_size=no_middle, augment=True,
-                 uses_source=True, source_sampling="shuffle", cache="auto"):  # fmt: skip
+                 uses_source=True, source_sampling="shuffle", cache="auto", replicas=None):  # fmt: skip
+        self._replicas = replicas
         self.task, self.batch_size, self.seed = task, int(batch_size), int(seed)
         self.augment, self.uses_source, self.source_sampling = augment, uses_source, source_sampling
         self._middle = MiddleSizes(None if middle_size is no_middle else middle_size)
@@ -89,6 +92,15 @@ class DomainPairs:
         """{"source": samples, "target": samples}."""
         return {"source": len(self.task.source), "target": len(self.task.target)}
 
+    def rows(self, step):
+        """{domain: rows of the whole batch} of a step."""
+        rows = {"target": self.batch_size}
+        if self.uses_source:
+            rows["source"] = self.batch_size
+            if self.has_middle:
+                rows["middle"] = int(self._middle.at(step)[1])
+        return rows
+
     @property
     def bad_images(self):
         """`BadImage`s of both domains: those of the scan, then those that went bad since."""
@@ -121,11 +133,19 @@ class DomainPairs:
     def _part(self, stream, indices, step):
         reader = self._target if stream == "target" else self._source
         seed = stream_seed(self.seed, f"{stream}/augment") if self.augment else None
-        images, used = reader.read(indices, seed, step)
+        images, used = reader.read(indices, seed, step, self._own(tf.size(indices)))
         part = {"images": images, "indices": used}
         if stream != "target":
             part["labels"] = tf.gather(tf.constant(self.task.source.labels), used)
         return part
+
+    def _own(self, rows):
+        """(start, stop) of the replicas' rows among so many, as `training.replica.share` has it; None for all."""
+        if self._replicas is None:
+            return None
+        first, stop, count = self._replicas
+        few = rows < count
+        return tf.where(few, 0, rows * first // count), tf.where(few, rows, rows * stop // count)
 
     def _check(self, largest):
         """Refuses what cannot be drawn."""
@@ -145,13 +165,14 @@ class DomainPairs:
                 )
 
 
-def evaluation_dataset(domain, batch_size, image_size=None, crop_size=None, cache="auto"):
+def evaluation_dataset(domain, batch_size, image_size=None, crop_size=None, cache="auto", rows=None):
     """Every sample of a domain once, in order, centre crop.
 
     Args:
         domain: `Domain`.
         batch_size: rows; the last batch is smaller.
         image_size, crop_size, cache: as in `DomainPairs`, whose decoded images it shares while they are alive.
+        rows: (start, stop) of the samples, None for all.
 
     Returns:
         tf.data.Dataset of {"images": as in `DomainPairs`, "indices": int32 (n,)}. If a file has gone bad since the
@@ -159,13 +180,15 @@ def evaluation_dataset(domain, batch_size, image_size=None, crop_size=None, cach
     """
     if batch_size < 1:
         raise UserError(f"Expected a batch size of at least 1; received {batch_size}.")
-    reader, count = make_reader(domain, image_size, crop_size, cache), len(domain)
+    reader = make_reader(domain, image_size, crop_size, cache)
+    start, stop = rows or (0, len(domain))
 
     def batch(number):
-        indices = tf.range(number * batch_size, tf.minimum((number + 1) * batch_size, count))
+        first = start + number * batch_size
+        indices = tf.range(first, tf.minimum(first + batch_size, stop))
         return {"images": reader.read(indices)[0], "indices": indices}
 
-    numbers = tf.data.Dataset.range(-(-count // batch_size)).map(lambda number: tf.cast(number, tf.int32))
+    numbers = tf.data.Dataset.range(-(-(stop - start) // batch_size)).map(lambda number: tf.cast(number, tf.int32))
     return numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
 
 

@@ -35,8 +35,9 @@ class FeatureReader:
     def __init__(self, domain):
         self._arrays = tf.constant(domain.arrays)
 
-    def read(self, indices, seed=None, step=None):
+    def read(self, indices, seed=None, step=None, rows=None):
         """(float32 (n, p), indices)."""
+        indices = _of(indices, rows)
         return tf.gather(self._arrays, indices), indices
 
 
@@ -51,8 +52,10 @@ class ArrayReader:
         self._shape = (image_size, image_size) if image_size else domain.arrays.shape[1:3]
         self._crop = _checked_crop(crop_size, min(self._shape))
 
-    def read(self, indices, seed=None, step=None):
+    def read(self, indices, seed=None, step=None, rows=None):
         """((n, height, width, 3), uint8, or float32 where resized; indices). No seed: centre crop, no shift."""
+        draws = None if seed is None else _of(_draws(indices, seed, step), rows)
+        indices = _of(indices, rows)
         images = tf.gather(self._arrays, indices)
         if self._resize:
             images = tf.clip_by_value(tf.image.resize(images, self._shape), 0.0, 255.0)
@@ -61,7 +64,6 @@ class ArrayReader:
             reach = [round(SHIFT * side) for side in self._shape]
             low = [0, 0] if self._crop else [-pixels for pixels in reach]
             spans = [self._shape[0] - height, self._shape[1] - width] if self._crop else [2 * p for p in reach]
-            draws = _draws(indices, seed, step)
             offsets = [low[axis] + draws[:, axis] % (spans[axis] + 1) for axis in (0, 1)]
         elif self._crop:
             offsets = [tf.fill(tf.shape(indices), (side - self._crop) // 2) for side in self._shape]
@@ -85,14 +87,15 @@ class FileReader:
         """Files that went bad after the scan, see `ImageStore`."""
         return self._store.bad_images
 
-    def read(self, indices, seed=None, step=None):
+    def read(self, indices, seed=None, step=None, rows=None):
         """(uint8 (n, crop, crop, 3), int32 (n,) samples that are shown: others where a file went bad)."""
         span = self._size - self._crop
         if seed is None:
+            indices = _of(indices, rows)
             tops = lefts = tf.fill(tf.shape(indices), span // 2)
             flips = tf.zeros_like(indices)
         else:
-            draws = _draws(indices, seed, step)
+            draws, indices = _of(_draws(indices, seed, step), rows), _of(indices, rows)
             tops, lefts, flips = draws[:, 0] % (span + 1), draws[:, 1] % (span + 1), draws[:, 2] % 2
         places = tf.stack([indices, tops, lefts, flips], axis=1)
         images, used = tf.numpy_function(self._load, [places], [tf.uint8, tf.int32])
@@ -106,6 +109,11 @@ class FileReader:
             part = image[top : top + self._crop, left : left + self._crop]
             images[row] = part[:, ::-1] if flip else part
         return images, used
+
+
+def _of(values, rows):
+    """The rows (start, stop) that are asked for; draws are made for all of them, so that each keeps its own."""
+    return values if rows is None else values[rows[0] : rows[1]]
 
 
 def _draws(indices, seed, step):

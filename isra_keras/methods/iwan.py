@@ -49,6 +49,7 @@ class IWAN(Objective):
 
     network_options = {"bottleneck": "bn_relu", "bottleneck_initializer": "torch", "classifier_initializer": "torch"}
     joint_forward = True
+    uses_images = True
     multipliers = {part: (10.0, 1.0) for part in PARTS}
     recipes = RECIPES
 

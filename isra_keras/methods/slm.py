@@ -63,6 +63,7 @@ class SLM(MixedLosses):
     multipliers = {"discriminator": (1.0, 1.0), "selector": (10.0, 2.0)}
     recipes = dict.fromkeys(("default", "office_home", "office31", "imagenet_caltech"), RECIPE)
     starts_on_source = True
+    uses_images = True
 
     def __init__(self, selector=None, warm_share=1 / 3, pseudo_threshold=0.3, margin=100.0, reference_quirks=False,
                  discriminator_width=1024, dropout=0.5, seed=0, **kwargs):  # fmt: skip

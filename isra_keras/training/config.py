@@ -13,6 +13,7 @@ PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("inverse", "cosine", "constant")
 SCHEDULE_VALUES = ("gamma", "power", "period", "clamp")
+DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
 SAMPLINGS = ("shuffle", "balanced")
 SELECTIONS = ("mean_entropy", "information_maximisation", "snd", "bnm", "dev", "source_accuracy", "source_risk", "last")
 
@@ -62,6 +63,9 @@ class TrainConfig:
             evaluation, the stale factor n'.
         jit_compile: whole step under XLA.
         deterministic: bit-equal repetition, also on GPUs (slower there).
+        distribute: "none", "mirrored" (all devices of this machine) or "multi_worker" (the workers of TF_CONFIG).
+        sync_batch_norm: under several replicas, batch normalisation by the statistics of the whole batch, not of each
+            replica's rows.
         keep_checkpoints: newest ones kept.
         format_version: of this description.
     """
@@ -115,6 +119,8 @@ class TrainConfig:
     reference_quirks: bool = False
     jit_compile: bool = False
     deterministic: bool = True
+    distribute: str = "none"
+    sync_batch_norm: bool = False
     keep_checkpoints: int = 2
     format_version: int = FORMAT_VERSION
 
@@ -217,6 +223,7 @@ def _check_names(config):
         "precision": PRECISIONS,
         "optimizer": OPTIMIZERS,
         "source_sampling": SAMPLINGS,
+        "distribute": DISTRIBUTIONS,
         "select": SELECTIONS,
         "on_bad_image": ("skip", "error"),
         "normalisation": ("frobenius", "row"),

@@ -30,7 +30,7 @@ def check_folder(out, config, resume):
     if "config.json" not in inside:
         raise UserError(f"Expected a run in '{out}' to resume; there is no config.json in it.")
     saved = TrainConfig.load(out / "config.json")
-    moved = {"data_dir", "keep_checkpoints"}  # may change between sessions
+    moved = {"data_dir", "keep_checkpoints", "distribute"}  # may change between sessions
     if config.iterations > saved.iterations:
         moved.add("iterations")  # a run may be made longer, not shorter
     names = [name for name, value in vars(saved).items() if name not in moved and value != getattr(config, name)]

@@ -158,6 +158,23 @@ def stop_on(out, task, step, terms, indices):
     )
 
 
+def report_bad_images(out, bad, say):
+    """Names the files that were left out, those that went bad during the run too, in report/bad_images.csv.
+
+    Args:
+        out: run folder.
+        bad: `BadImage`s; nothing happens if there are none.
+        say: called with a sentence.
+    """
+    from isra_keras.data.image_folder import summary, table
+
+    if bad:
+        path = out / "report" / "bad_images.csv"
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, table(bad))
+        say(f"{summary(sorted(set(bad)))}; all in {path}")
+
+
 @contextmanager
 def folder_lock(folder):
     """Holds a run folder; a second process is refused.

@@ -7,22 +7,24 @@ from pathlib import Path
 
 import numpy as np
 
-from isra_keras.data.image_folder import summary, table
-from isra_keras.data.pairs import DomainPairs, evaluation_dataset, own_threads, plain_errors
+from isra_keras.data.pairs import DomainPairs, own_threads, plain_errors
 from isra_keras.model import WARMUP
 from isra_keras.selection import NEEDS_SOURCE, CollapseWatch, score_all
 from isra_keras.selection.blas import one_blas_thread
 from isra_keras.selection.oracle import oracle_accuracy
-from isra_keras.training.build import build_model, evaluation_rows, make_schedule, stage_lengths
+from isra_keras.training.build import build_model, make_schedule, stage_lengths
 from isra_keras.training.callbacks import Callbacks
-from isra_keras.training.checkpoint import CheckpointFolder, gather, restore, without_optimizer, write_text
+from isra_keras.training.checkpoint import CheckpointFolder, gather, restore, without_optimizer
 from isra_keras.training.determinism import policy
+from isra_keras.training.distribution import Distribution, make_distribution
 from isra_keras.training.interrupt import Interrupted, StopRequest
+from isra_keras.training.predicting import DomainPredictor
 from isra_keras.training.prepare import check_folder, check_task, is_longer, load_data, prepared_folder
 from isra_keras.training.progress import Progress
 from isra_keras.training.recipes import is_fresh
-from isra_keras.training.record import Events, Means, Metrics, stop_on
+from isra_keras.training.record import Events, Means, Metrics, report_bad_images, stop_on
 from isra_keras.training.results import RunResult, is_better, save_network, write_results
+from isra_keras.training.together import together
 
 
 def run(config, out, resume=False, callbacks=(), task=None, quiet=False):
@@ -39,7 +41,7 @@ def run(config, out, resume=False, callbacks=(), task=None, quiet=False):
             iterations: its last stage then goes on, with schedules that count against the new length.
         callbacks: `RunCallback`s.
         task: `Task`, if it is already there; loaded by `load_data(config)` otherwise.
-        quiet: no progress.
+        quiet: no progress; of several workers only the chief shows any.
 
     Returns:
         `RunResult`.
@@ -47,21 +49,31 @@ def run(config, out, resume=False, callbacks=(), task=None, quiet=False):
     Raises:
         UserError: whatever the user can mend.
         Interrupted: after SIGTERM or Ctrl-C, once the state is saved.
+        WorkerLost: another worker of a distributed run is gone.
 
     Example:
         >>> run(resolve(dataset="glyphs", iterations=200), "runs/short").selected.accuracy
     """
     config.validate()
-    out = Path(out)
+    out, distribution = Path(out), make_distribution(config)  # before any TensorFlow operation
+    if distribution.workers == 1:
+        return _run(config, out, resume, callbacks, task, quiet, distribution)
+    with together(distribution, config, out, resume) as (config, folder):
+        return _run(config, folder, resume, callbacks, task, quiet or distribution.worker > 0, distribution)
+
+
+def _run(config, out, resume, callbacks, task, quiet, distribution):
+    """`run` in one process of a distribution."""
+    distribution.configure(config)
     check_folder(out, config, resume)
     if resume and (out / "result.json").is_file() and not is_longer(out, config):
         return RunResult.load(out / "result.json")
-    with policy(config):
+    with policy(config), distribution.scope():
         task = task or load_data(config)
         check_task(task, config)
         model = build_model(config, task)
         with prepared_folder(out, config, resume):
-            return Training(config, task, model, out, Callbacks(callbacks)).run(resume, quiet)
+            return Training(config, task, model, out, Callbacks(callbacks), distribution).run(resume, quiet)
 
 
 class Training:
@@ -71,18 +83,20 @@ class Training:
         config, task, model: `TrainConfig`, `Task`, compiled `AdaptationModel`.
         out: run folder, prepared.
         callbacks: `Callbacks`.
+        distribution: `Distribution`; one device if None.
     """
 
     data_threads = None  # as many as there are cores
 
-    def __init__(self, config, task, model, out, callbacks):
+    def __init__(self, config, task, model, out, callbacks, distribution=None):
+        self.distribution = distribution or Distribution()
         self.config, self.task, self.model, self.out, self.callbacks = config, task, model, out, callbacks
         self.set_lengths(stage_lengths(config.iterations, model.stages()))
         self.checkpoints = CheckpointFolder(out / "checkpoints", config.keep_checkpoints)
         self.metrics, self.events, self.means = Metrics(out / "metrics.jsonl"), Events(out / "tensorboard"), Means()
         self.log_every = max(1, config.iterations // 200)
         self.stage, self.local, self.evaluated = 0, 0, False
-        self.watch, self.recent, self.evaluation_data = CollapseWatch(), [], {}
+        self.watch, self.recent, self.predictor = CollapseWatch(), [], None
         self.history, self.best, self.selected_file, self.pairs = [], None, None, None
         self.seconds, self.train_seconds, self.wait_seconds, self.evaluation_seconds, self.steps = 0.0, 0.0, 0.0, 0.0, 0
 
@@ -107,6 +121,7 @@ class Training:
         """Everything from the first or the next step to the result."""
         started = time.monotonic()
         with StopRequest() as self.stop, Progress(self.config.iterations, quiet=quiet) as self.progress:
+            self.predictor = DomainPredictor(self.config, self.task, self.model, self.distribution, self.progress.evaluating)
             self.enter_stage(resume and self.restore())
             try:
                 while True:
@@ -164,7 +179,7 @@ class Training:
         pairs = DomainPairs(
             self.task, config.batch_size, config.seed + 1_000_003 * self.stage, config.image_size, config.crop_size,
             middle_size=middle_sizes, augment=config.augment, uses_source=self.stages[self.stage].uses_source,
-            source_sampling=config.source_sampling,
+            source_sampling=config.source_sampling, replicas=self.distribution.own_rows(),
         )  # fmt: skip
         self.pairs = pairs
         return own_threads(pairs.dataset(self.local, stop), self.data_threads)
@@ -172,7 +187,7 @@ class Training:
     def train_step(self, batch, network_training):
         """One step, its log line and its progress."""
         started = time.monotonic()
-        logs = self.model.train_on(batch, network_training)
+        logs = self.distribution.train_on(self.model, batch, network_training, self.pairs.rows(self.local))
         self.means.add(logs)
         self.recent.append({name: part["indices"] for name, part in batch.items()})
         self.local, self.evaluated = self.local + 1, False
@@ -205,11 +220,13 @@ class Training:
 
     def check_stop(self):
         """After SIGTERM or Ctrl-C: saves this very step, then leaves."""
-        if self.stop.signal is not None:
+        signal = self.distribution.agree(self.stop.signal, self.step % self.log_every == 0)
+        if signal is not None:
             if self.means.first_not_finite() is not None:
                 self.log()  # says so, and keeps the last good checkpoint
+            self.distribution.average_statistics(self.model)
             self.save()
-            raise Interrupted(self.stop.signal, self.step, self.out)
+            raise Interrupted(signal, self.step, self.out)
 
     # ---------------------------------------------------------------- evaluation
 
@@ -218,6 +235,7 @@ class Training:
         """Predicts the target, renews class weights, scores, selects, saves a checkpoint."""
         started = time.monotonic()
         self.log()
+        self.distribution.average_statistics(self.model)
         evaluation, indices = self.predict(self.task.target)
         source = self.predict_source() if self.needs_source() else None
         evaluation.source = source if self.model.method.needs_source_evaluation else None
@@ -252,23 +270,7 @@ class Training:
 
     def predict(self, domain):
         """(`Evaluation`, (N,) positions of its rows) of a whole domain."""
-        config, indices, done = self.config, [], 0
-        if id(domain) not in self.evaluation_data:  # once: TensorFlow keeps what it traced for a data set for ever
-            data = evaluation_dataset(domain, evaluation_rows(config, self.task), config.image_size, config.crop_size)
-            self.evaluation_data[id(domain)] = own_threads(data)
-        data = self.evaluation_data[id(domain)]
-
-        def watched():
-            nonlocal done
-            for batch in data:
-                indices.append(np.asarray(batch["indices"]))
-                done += len(indices[-1])
-                self.progress.evaluating(done, len(domain))
-                yield batch
-
-        with plain_errors():
-            evaluation = self.model.predict_domain(watched())
-        return evaluation, np.concatenate(indices)
+        return self.predictor(domain)
 
     def predict_source(self):
         """`Evaluation` of the source with its labels."""
@@ -373,18 +375,10 @@ class Training:
             self.out, self.config, self.task, self.model, evaluation, indices, self.history, self.best["step"],
             self.best["class_weights"], timing,
         )  # fmt: skip
-        self.report_bad_images()
+        bad = self.pairs.bad_images if self.pairs else (*self.task.source.bad_images, *self.task.target.bad_images)
+        report_bad_images(self.out, bad, self.progress.message)
         self.callbacks.on_end(result)
         return result
-
-    def report_bad_images(self):
-        """Names the files that were left out, those that went bad during the run too, in report/bad_images.csv."""
-        bad = self.pairs.bad_images if self.pairs else (*self.task.source.bad_images, *self.task.target.bad_images)
-        if bad:
-            path = self.out / "report" / "bad_images.csv"
-            path.parent.mkdir(exist_ok=True)
-            write_text(path, table(bad))
-            self.progress.message(f"{summary(sorted(set(bad)))}; all in {path}")
 
 
 def next_batch(batches, training):

@@ -296,3 +296,28 @@ def test_a_run_goes_on_and_names_what_went_bad(tmp_path, monkeypatch):
         f'{tmp_path}/source/b/1.png,"a text page (HTML, XML or SVG), not an image"',
         f"{tmp_path}/target/a/0.png,file not found",
     ]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_replicas_read_their_own_rows_of_the_same_batches(task, count):
+    """Together in order they have the whole batch with its crops; fewer middle rows than replicas are read by each."""
+    whole = taken(pairs_of(task), 0, 6)
+    shares = [taken(pairs_of(task, replicas=(number, number + 1, count)), 0, 6) for number in range(count)]
+    for step, batch in enumerate(whole):
+        assert pairs_of(task).rows(step) == {domain: len(part["indices"]) for domain, part in batch.items()}
+        for domain, part in batch.items():
+            for name, values in part.items():
+                parts = [share[step][domain][name] for share in shares]
+                alike = len(values) < count
+                np.testing.assert_array_equal(parts[-1] if alike else np.concatenate(parts), values)
+                assert alike or max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_an_evaluation_of_some_rows_is_that_part_of_the_whole(task):
+    options = {"image_size": 8, "crop_size": 6} if task.kind == "images" else {}
+    whole = list(evaluation_dataset(task.source, 4, **options).as_numpy_iterator())
+    part = list(evaluation_dataset(task.source, 4, **options, rows=(5, 12)).as_numpy_iterator())
+    assert [len(batch["indices"]) for batch in part] == [4, 3]
+    for name in ("images", "indices"):
+        one, other = (np.concatenate([batch[name] for batch in batches]) for batches in (whole, part))
+        np.testing.assert_array_equal(one[5:12], other)

@@ -1,7 +1,9 @@
 """Starts trainees, kills them, and compares what is left."""
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,10 +14,32 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start(out, case):
+def start(out, case, tf_config=None):
     """A trainee; its standard output is a pipe of text lines."""
     command = [sys.executable, "-m", "tests.faults.trainee", str(out), json.dumps(case)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = os.environ | ({"TF_CONFIG": tf_config} if tf_config else {})
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def start_workers(out, case, count=2):
+    """Trainees of one job on 127.0.0.1; all but the first, the chief, get an OUT that must never be made."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
+    configs = [{"cluster": {"worker": addresses}, "task": {"type": "worker", "index": n}} for n in range(count)]
+    return [start(out if not number else f"{out}-of-{number}", case, json.dumps(config))
+            for number, config in enumerate(configs)]  # fmt: skip
+
+
+def free_ports(count):
+    """Ports of 127.0.0.1 that nobody listens at."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
 
 
 def finish(process, timeout=180):

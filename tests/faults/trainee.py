@@ -1,6 +1,6 @@
 """A process to be killed: `python -m tests.faults.trainee OUT CASE` trains on data in memory and prints each step.
 
-With an existing OUT it resumes. CASE is the JSON of {"kind": "features" | "images", "config": {...}}.
+With an existing OUT it resumes; what a user can mend ends it as it ends the command line. CASE is the JSON of {"kind": "features" | "images", "config": {...}}.
 """
 
 import json
@@ -37,4 +37,6 @@ def main(out, text):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    from isra_keras.cli import run as run_cli
+
+    sys.exit(run_cli(lambda arguments: main(*arguments), sys.argv[1:]))

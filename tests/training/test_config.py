@@ -24,6 +24,12 @@ def test_round_trip_keeps_every_value(tmp_path):
     assert config.multipliers == {"backbone": [0.1, 2.0]}
 
 
+def test_a_configuration_from_before_distribution_is_of_one_device():
+    values = json.loads(TrainConfig().to_json())
+    del values["distribute"], values["sync_batch_norm"]
+    assert TrainConfig.from_json(json.dumps(values)) == TrainConfig() and TrainConfig().distribute == "none"
+
+
 def test_whole_numbers_serve_as_numbers():
     config = TrainConfig.from_json(changed(learning_rate=1, alignment_weight=2))
     assert isinstance(config.learning_rate, float) and isinstance(config.alignment_weight, float)
@@ -34,6 +40,7 @@ def test_whole_numbers_serve_as_numbers():
     [
         ({"method": "magic"}, ["--method", "ba3us", "shot", "'magic'"]),
         ({"variant": "mine"}, ["--variant", "paper, reference", "'mine'"]),
+        ({"distribute": "tpu"}, ["--distribute", "none, mirrored, multi_worker", "'tpu'"]),
         ({"precision": "float8"}, ["--precision", "mixed_bfloat16"]),
         ({"optimizer": "lion"}, ["--optimizer", "sgd, adam"]),
         ({"select": "accuracy"}, ["--select", "mean_entropy", "'accuracy'"]),

@@ -35,7 +35,7 @@ def test_refuses_to_overwrite_and_to_resume_what_is_no_run(tmp_path):
 
 def test_resume_with_another_setting_names_it_and_both_values(tmp_path):
     out = started(tmp_path / "run", TrainConfig())
-    check_folder(out, TrainConfig(data_dir="elsewhere", keep_checkpoints=5), True)
+    check_folder(out, TrainConfig(data_dir="elsewhere", keep_checkpoints=5, distribute="mirrored"), True)
     other = TrainConfig(learning_rate=0.5, method="shot")
     with pytest.raises(UserError, match="method 'ba3us' -> 'shot', learning_rate 0.001 -> 0.5"):
         check_folder(out, other, True)

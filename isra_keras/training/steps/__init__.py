@@ -1,6 +1,7 @@
 """The training step of `AdaptationModel` on each of Keras's backends: one module each, the same six functions.
 
-    take_step(model, batch, network_training) -> logs               one step, run as it is written
+    take_step(model, batch, network_training, replica) -> logs      one step, run as it is written; several replicas
+                                                                    there are on TensorFlow alone
     draws(model)                                                    around a forward pass: what it draws is set
     compile_step(model, network_training) -> (batch -> logs)        the same, compiled where the backend compiles
     compile_predictor(model) -> (images -> outputs)                 `model._predict`, likewise

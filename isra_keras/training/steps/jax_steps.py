@@ -10,10 +10,11 @@ from contextlib import nullcontext
 import jax
 import keras
 
+from isra_keras.training.replica import ALONE
 from isra_keras.training.steps import batch_of
 
 
-def take_step(model, batch, network_training=True):
+def take_step(model, batch, network_training=True, replica=ALONE):
     """One step of `AdaptationModel.train_step`, not compiled; returns its logs."""
     return _on_variables(model, _pure_step(model, network_training))(batch)
 

@@ -5,16 +5,17 @@ from contextlib import nullcontext
 import tensorflow as tf
 
 from isra_keras.training.determinism import pairwise_gradients
+from isra_keras.training.replica import ALONE
 from isra_keras.training.steps import batch_of
 
 
-def take_step(model, batch, network_training=True):
+def take_step(model, batch, network_training=True, replica=ALONE):
     """One step of `AdaptationModel.train_step`, eager or inside a graph; returns its logs."""
     variables = model.trainable_variables
     with tf.GradientTape() if tf.executing_eagerly() else nullcontext() as tape:
-        outcome = model.outcome(batch, network_training)
+        outcome = model.outcome(batch, network_training, replica)
     gradients = tape.gradient(outcome.scaled, variables) if tape else pairwise_gradients(outcome.scaled, variables)
-    pairs = [(g, v) for g, v in zip(gradients, variables) if g is not None]
+    pairs = [(g, v) for g, v in zip(replica.place(gradients), variables) if g is not None]
     logs = model.logs(outcome)
     # The graph optimiser of TensorFlow 2.21 (its dependency pass) drops the edge from a read to the write that
     # follows where another read of the same weight already feeds the write: IWAN's constant weights (its

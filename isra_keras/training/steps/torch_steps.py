@@ -6,10 +6,11 @@ import keras
 import torch
 from keras import ops
 
+from isra_keras.training.replica import ALONE
 from isra_keras.training.steps import batch_of
 
 
-def take_step(model, batch, network_training=True):
+def take_step(model, batch, network_training=True, replica=ALONE):
     """One step of `AdaptationModel.train_step`; returns its logs, detached."""
     batch = keras.tree.map_structure(ops.convert_to_tensor, batch)
     variables = model.trainable_variables
