@@ -23,8 +23,24 @@ def groups(rows):
 
 
 def centre(rows):
-    """{axis: value} of the recipe: in every axis, the value that most rows have."""
+    """{axis: value} of the recipe they were measured around: in every axis, the value that most rows have."""
     return {axis: statistics.mode(row[axis] for row in rows) for axis in AXES}
+
+
+def changed_since(named, middle):
+    """{axis: today's value} where the recipe is no longer the one that the rows were measured around.
+
+    Args:
+        named: {name of `GROUP`: value}.
+        middle: `centre` of the rows.
+    """
+    from isra_keras.data.tasks import resolve_task_name
+    from isra_keras.training.recipes import resolve
+
+    source, target = resolve_task_name(named["dataset"], named["task"])
+    recipe = resolve(dataset=named["dataset"], source=source, target=target,
+                     **{name: named[name] for name in ("method", "variant", "iterations")})  # fmt: skip
+    return {axis: getattr(recipe, axis) for axis in AXES if not math.isclose(getattr(recipe, axis), middle[axis])}
 
 
 def curve(rows, axis, at=None):
@@ -54,21 +70,27 @@ def write(rows, out):
 
     Args:
         rows: lines of the jsonl.
-        out: folder.
+        out: folder; made where it is missing.
 
     Returns:
         str: what was written.
     """
     lines = ["# Sensitivity to λ, η, the number of topics and the receptor L1", "",
              "Made by `python -m tuning.sweep --report` from sweep.jsonl. Mean ± sample standard deviation (number of "
-             "seeds). Accuracy is that of the evaluation selected without target labels; the recipe's value is bold.",
+             "seeds). Accuracy is that of the evaluation selected without target labels. Bold: the value at which the "
+             "other curves are measured, the recipe's of then and, where nothing else is said, of today.",
              ""]  # fmt: skip
     made = []
+    out.mkdir(parents=True, exist_ok=True)
     for group, members in groups(rows).items():
         name = "-".join(str(part) for part in group[:5])
         named = dict(zip(GROUP, group))
         lines += [f"## {named['dataset']}: {named['task']}, {named['method']}, {named['variant']}, "
                   f"{named['iterations']} iterations", "", f"`{COMMAND.format(**named)}`", ""]  # fmt: skip
+        today = changed_since(named, centre(members))
+        if today:
+            now = ", ".join(f"{SYMBOLS[axis]} {value:g}" for axis, value in today.items())
+            lines += [f"**The recipe has changed since: {now}.**", ""]
         for axis in AXES:
             lines += table(members, axis)
         pictures = [draw_curves(members, out / f"{name}.png"), draw_grid(members, out / f"{name}-grid.png")]

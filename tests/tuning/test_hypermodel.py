@@ -136,7 +136,9 @@ def test_loss_that_is_not_finite_fails_and_too_many_end_the_search(task, tmp_pat
     with pytest.raises(RuntimeError, match="consecutive failures"):
         tuner.search()
     rows = [row for row in records.read_rows(tmp_path / "s") if row.reason or row.status == "RUNNING"]
-    assert "finite" in (tmp_path / "s" / "trial_0" / "failure.txt").read_text() and len(rows) == 2
+    text = (tmp_path / "s" / "trial_0" / "failure.txt").read_text()
+    assert "finite" in text and "at step" in text and "checkpoint" not in text and len(rows) == 2
+    assert not list((tmp_path / "s").rglob("bad_batch.json"))
 
 
 def test_process_killed_again_and_again_in_a_trial_fails_it(task, tmp_path):
