@@ -103,3 +103,9 @@ def test_gaussian_process_stands_several_workers(tmp_path):
         trial.status = "COMPLETED"
         oracle.end_trial(trial)
     assert oracle.create_trial("new").status == "RUNNING"  # two trials are still running
+
+
+def test_gaussian_process_tries_no_corner_twice(tmp_path):
+    toy.make_tuner(tmp_path / "s", 9, kind="bayesian").search()  # the best x is at the lower end
+    values = [row.values["x"] for row in read_rows(tmp_path / "s")]
+    assert min(values) == pytest.approx(0.01) and len({f"{value:.9g}" for value in values}) == 9
