@@ -188,9 +188,10 @@ def runs_of(rows):
 
 def markdown(rows):
     """Text of gain.md: label-free settings in one table, the upper bound in another."""
-    lines = ["# What tuning without labels gains", "", "Written by `python -m tuning.gain --report`. Accuracy in % of the "
-             "evaluation that each run selects without labels, mean ± standard deviation over seeds that the search did "
-             "not use. Values in brackets: λ, η, number of topics.", ""]  # fmt: skip
+    lines = ["# What tuning without labels gains", "", "Written by `python -m tuning.gain --report`. Accuracy in % of "
+             "the evaluation that each run selects without labels, mean ± standard deviation over seeds that the search "
+             "did not use. Iterations: of the trials and of these runs, of those that the recipe trains for. In brackets: "
+             "λ, η, number of topics.", ""]  # fmt: skip
     first = ["data", "task", "method", "trials", "iterations", "objective", "recipe", "best label-free", "gained"]
     second = ["data", "task", "method", "trials", "iterations", "best BY target labels", "left on the table"]
     tables = ([first, ["---"] * len(first)], [second, ["---"] * len(second)])
@@ -201,7 +202,7 @@ def markdown(rows):
             continue
         recipe, chosen, best = map(statistics.fmean, accuracies)
         texts = [cell(settings[name], values) for name, values in zip(SETTINGS, accuracies)]
-        words = ["" if part is None else str(part) for part in place]
+        words = [str(part) for part in (*place[:4], length(place[0], place[2], place[4]), place[5])]
         tables[0].append([*words, *texts[:2], f"{chosen - recipe:+.2f}"])
         tables[1].append([*words[:5], texts[2], f"{best - chosen:+.2f}"])
         for found, change in zip(changes, (chosen - recipe, best - chosen)):
@@ -209,6 +210,16 @@ def markdown(rows):
     for head, table, found in zip(("Label-free", "Upper bound"), tables, changes):
         lines += [f"## {head}", "", *("| " + " | ".join(row) + " |" for row in table), "", *means(found)]
     return "\n".join(lines)
+
+
+def length(dataset, method, iterations):
+    """ "300 of 600": what was trained, and what the recipe says."""
+    from isra_keras.training.recipes import resolve
+
+    try:
+        return f"{iterations} of {resolve(dataset=dataset, method=method).iterations}"
+    except UserError:  # a data set that there is no longer
+        return str(iterations)
 
 
 def accuracies_of(runs):

@@ -182,8 +182,8 @@ def markdown(manifest, rows, objective, best, comparison, figures):
          *([percent(row.metrics.get(ORACLE))] if labelled else []), f"{row.seconds:.0f}",
          row.status.lower() + (f": {row.reason}" if row.reason else "")] for row in rows])]  # fmt: skip
     if comparison:
-        lines += ["", "## How each score would have chosen", "", *_table(COMPARED, map(compared_cells, comparison[:-1]))]
-        lines += ["", oracle_line(comparison)]
+        cells = map(compared_cells, comparison[:-1])
+        lines += ["", "## How each score would have chosen", "", *_table(COMPARED, cells), "", oracle_line(comparison)]
     lines += ["", *(f"![{Path(path).stem}]({path})" for path in figures), ""]
     return "\n".join(lines)
 

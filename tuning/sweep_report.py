@@ -130,8 +130,9 @@ def draw_curves(rows, path):
         for axis, name in zip(axes[0], axes_there):
             if axis is not axes[0][0]:
                 axis.sharey(axes[0][0])
-            points = {value: [100 * item for item in values_of(part, ORACLE)] for value, part in curve(rows, name).items()}
-            draw_line(axis, {value: part for value, part in points.items() if part}, SYMBOLS[name])
+            points = {value: values_of(part, ORACLE) for value, part in curve(rows, name).items()}
+            points = {value: [100 * item for item in part] for value, part in points.items() if part}
+            draw_line(axis, points, SYMBOLS[name])
         axes[0][0].set_ylabel("target accuracy %")
         if "receptor_l1" in axes_there:
             draw_receptors(axes[0][-1], curve(rows, "receptor_l1"))

@@ -8,6 +8,7 @@ import keras  # noqa: E402
 import keras_tuner  # noqa: E402
 
 from isra_keras.data.domain import Domain, Task  # noqa: E402
+from isra_keras.methods import METHODS  # noqa: E402
 from isra_keras.training.recipes import resolve  # noqa: E402
 from isra_keras.training.runner import run  # noqa: E402
 from tuning import ISRAHyperModel, objective, records  # noqa: E402
@@ -69,6 +70,18 @@ def test_trial_is_what_the_runner_would_train(task, tmp_path, method, semantic):
     assert metrics[ORACLE] == pytest.approx(np.mean([item.accuracy for item in results]))
     again = model.fit(hp, None, folder=tmp_path / "notes")  # from the notes: no model is needed
     assert again == metrics
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("semantic", [True, False])
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_can_be_searched(task, method, semantic):
+    model = ISRAHyperModel(task, settings(method=method, semantic=semantic))
+    hp = keras_tuner.HyperParameters()
+    model.declare_hyperparameters(hp)
+    assert set(hp.values) == {item.name for item in model.space} <= set(spaces.SEMANTIC if semantic else spaces.PLAIN)
+    metrics = model.fit(hp, model.build(hp))
+    assert np.isfinite(metrics["sel:mean_entropy"]) and 0 <= metrics[ORACLE] <= 1
 
 
 def test_search_leaves_trials_models_and_hparams(task, tmp_path):

@@ -1,6 +1,9 @@
 """A search that is killed at any write goes on: no finished trial is lost, none is run twice."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -64,6 +67,18 @@ def test_search_survives_a_kill_at_every_write(tmp_path, monkeypatch, kind, stri
         assert len(toy.runs(folder)) - before == 3 - len(finished), number
         assert all(row.score == finished.get(row.trial_id, row.score) for row in rows)
     assert kills > 10 // stride
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+def test_process_killed_while_it_writes_the_oracle(tmp_path, number):
+    folder = tmp_path / "s"
+    command = [sys.executable, toy.__file__, str(folder), "3"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    assert subprocess.run(command, env=environment | {"TOY_KILL": str(number)}).returncode == -signal.SIGKILL
+    subprocess.run(command, env=environment, check=True)
+    assert [row.status for row in read_rows(folder)] == ["COMPLETED"] * 3
+    assert sorted(name for name, _, _ in toy.runs(folder)) == ["trial_0", "trial_1", "trial_2"]
 
 
 def test_oracle_file_is_whole_after_a_kill_in_its_write(tmp_path, monkeypatch):

@@ -72,7 +72,7 @@ def test_table_cuts_no_number_at_eighty_columns():
     values = {"class2vec_weight": 0.00083141, "alignment_weight": 0.00033333, "num_topics": 128}
     metrics = {"oracle:accuracy": 0.1976}
     rows = [records.Row(f"{k:02d}", "COMPLETED", values, 3.548 + k, metrics, [], 138.0) for k in range(2)]
-    rows.append(records.Row("02", "FAILED", values, reason="out of memory: a long sentence that says which tensor it was"))
+    rows.append(records.Row("02", "FAILED", values, reason="out of memory: a long sentence that says which"))
     out = Console(file=StringIO(), width=80)
     out.print(make_table(rows, search.goals.parse_objective("sel:mean_entropy"), list(values)))
     text = out.file.getvalue()
