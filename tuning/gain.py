@@ -2,10 +2,12 @@
 
     python -m tuning.gain --data pacs_features --task A-C      searches, trains what was chosen, then the table
     python -m tuning.gain --report                             only the table, from tuning/results/gain.jsonl
+    python -m tuning.gain --recipe-only --data ... --task ...  the recipe again, after it has changed: no search
 
 One search of `--trials` trials; its first trial is the recipe. Three settings are taken from it: the recipe, the best by
 the label-free objective and, as an upper bound, the best by target labels. Each is trained anew with `--seeds`
-seeds that the search did not use; a line is one of these runs. What is there is passed over.
+seeds that the search did not use; a line is one of these runs. What is there is passed over; of two lines of the same
+data, setting and seed with other values, the later one counts.
 """
 
 import argparse
@@ -21,7 +23,9 @@ from isra_keras.errors import UserError
 from tuning.sweep import RESULTS, append, commit_of, read
 
 SETTINGS = ("recipe", "label-free", "ORACLE of the trials")
-IDENTITY = ("dataset", "task", "method", "trials", "objective", "setting", "seed")
+PLACE = ("dataset", "task", "method", "trials", "iterations", "objective")
+IDENTITY = (*PLACE, "setting", "seed", "values")
+SHOWN = ("class2vec_weight", "alignment_weight", "num_topics")
 
 
 def build_parser():
@@ -39,6 +43,7 @@ def build_parser():
     parser.add_argument("--searches", metavar="DIR", default="runs/gain", help="of the search folders")
     parser.add_argument("--results", metavar="FILE", default=str(RESULTS / "gain.jsonl"))
     parser.add_argument("--out", metavar="FILE", default=str(RESULTS / "gain.md"))
+    parser.add_argument("--recipe-only", action="store_true", help="no search, no chosen settings")
     parser.add_argument("--report", action="store_true", help="only the table")
     return parser
 
@@ -72,37 +77,56 @@ def main(argv=None):
 def measure(args, task_name):
     """One search, and the runs of the settings that it found."""
     from isra_keras.data.tasks import resolve_task_name
-    from isra_keras.training.config import TrainConfig
-    from tuning import records
 
     source, target = resolve_task_name(args.data, task_name)
     folder = Path(args.searches) / f"{args.data}-{source}-{target}-{args.method}"
-    search(args, folder, source, target)
-    rows = records.read_rows(folder)
-    config = TrainConfig(**records.read_manifest(folder)["config"])
+    words = search_words(args, folder, source, target)
+    if args.recipe_only:
+        config, settings = recipe_of(words)
+    else:
+        config, settings = searched(folder, words)
     known = {"dataset": config.dataset, "task": config.task_name, "method": config.method, "trials": args.trials,
-             "objective": args.objective}  # fmt: skip
+             "iterations": config.iterations, "objective": args.objective}  # fmt: skip
     done = {key(row) for row in read(args.results)}
     todo = [known | {"setting": setting, "seed": config.seed + seed} | {"trial": row.trial_id, "values": row.values}
-            for seed in range(1, args.seeds + 1)
-            for setting, row in settings_of(rows, records.objective_of(folder))]  # fmt: skip
+            for seed in range(1, args.seeds + 1) for setting, row in settings]  # fmt: skip
     todo = [row for row in todo if key(row) not in done]
     if todo:
         train(config, todo, args.results)
 
 
-def search(args, folder, source, target):
-    """Makes, or goes on with, the search of a task."""
-    from tuning import search as searching
-
+def search_words(args, folder, source, target):
+    """The options of `tuning.search` for a task."""
     words = ["--dataset", args.data, "--source", source, "--target", target, "--method", args.method, "--semantic",
              "--tuner", args.tuner, "--objective", args.objective, "--max-trials", str(args.trials), "--out",
              str(folder), "--quiet"]  # fmt: skip
     for name in ("data_dir", "iterations"):
         if getattr(args, name) is not None:
             words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+    return words
+
+
+def searched(folder, words):
+    """(configuration, settings) of a search, which is made or gone on with."""
+    from isra_keras.training.config import TrainConfig
+    from tuning import records
+    from tuning import search as searching
+
     if searching.main(words):
         raise UserError(f"Expected the search in '{folder}' to end; it did not.")
+    config = TrainConfig(**records.read_manifest(folder)["config"])
+    return config, settings_of(records.read_rows(folder), records.objective_of(folder))
+
+
+def recipe_of(words):
+    """(configuration, the recipe as the one setting), as the first trial of a search would have them."""
+    from tuning import search as searching
+    from tuning import space as spaces
+    from tuning.records import Row
+
+    config, given, _ = searching.base_configuration(searching.build_parser().parse_args(words))
+    values = {item.name: item.default for item in spaces.make_space(config, fixed=given)}
+    return config, [(SETTINGS[0], Row("0", "COMPLETED", values))]
 
 
 def settings_of(rows, objective):
@@ -150,39 +174,76 @@ def train(config, todo, results):
 
 def key(row):
     """What tells a line from all others."""
-    return json.dumps([row[name] for name in IDENTITY])
+    return json.dumps([row.get(name) for name in IDENTITY], sort_keys=True)
+
+
+def runs_of(rows):
+    """{place: {setting: {seed: line}}}, the newest line of each."""
+    found = {}
+    for row in rows:
+        place = found.setdefault(tuple(row.get(name) for name in PLACE), {})
+        place.setdefault(row["setting"], {})[row["seed"]] = row
+    return found
 
 
 def markdown(rows):
     """Text of gain.md: label-free settings in one table, the upper bound in another."""
+    lines = ["# What tuning without labels gains", "", "Written by `python -m tuning.gain --report`. Accuracy in % of "
+             "the evaluation that each run selects without labels, mean ± standard deviation over seeds that the search "
+             "did not use. Iterations: of the trials and of these runs, of those that the recipe trains for. In brackets: "
+             "λ, η, number of topics.", ""]  # fmt: skip
+    first = ["data", "task", "method", "trials", "iterations", "objective", "recipe", "best label-free", "gained"]
+    second = ["data", "task", "method", "trials", "iterations", "best BY target labels", "left on the table"]
+    tables = ([first, ["---"] * len(first)], [second, ["---"] * len(second)])
+    changes = ({}, {})
+    for place, settings in runs_of(rows).items():
+        accuracies = [accuracies_of(settings.get(name, {})) for name in SETTINGS]
+        if not all(accuracies):
+            continue
+        recipe, chosen, best = map(statistics.fmean, accuracies)
+        texts = [cell(settings[name], values) for name, values in zip(SETTINGS, accuracies)]
+        words = [str(part) for part in (*place[:4], length(place[0], place[2], place[4]), place[5])]
+        tables[0].append([*words, *texts[:2], f"{chosen - recipe:+.2f}"])
+        tables[1].append([*words[:5], texts[2], f"{best - chosen:+.2f}"])
+        for found, change in zip(changes, (chosen - recipe, best - chosen)):
+            found.setdefault(place[0], []).append(change)
+    for head, table, found in zip(("Label-free", "Upper bound"), tables, changes):
+        lines += [f"## {head}", "", *("| " + " | ".join(row) + " |" for row in table), "", *means(found)]
+    return "\n".join(lines)
+
+
+def length(dataset, method, iterations):
+    """ "300 of 600": what was trained, and what the recipe says."""
+    from isra_keras.training.recipes import resolve
+
+    try:
+        return f"{iterations} of {resolve(dataset=dataset, method=method).iterations}"
+    except UserError:  # a data set that there is no longer
+        return str(iterations)
+
+
+def accuracies_of(runs):
+    """[accuracy in %] of the runs that came to one."""
     from tuning.objectives import ORACLE
 
-    found, names = {}, ("dataset", "task", "method", "trials", "objective")
-    for row in rows:
-        if ORACLE in row["metrics"]:
-            place = found.setdefault(tuple(row[name] for name in names), {})
-            place.setdefault(row["setting"], []).append(100 * row["metrics"][ORACLE])
-    lines = ["# What tuning without labels gains", "", "Written by `python -m tuning.gain --report`. Accuracy in % of the "
-             "evaluation that each run selects without labels, mean ± standard deviation over seeds that the search did "
-             "not use.", ""]  # fmt: skip
-    first = ["data", "task", "method", "trials", "objective", "recipe", "best label-free", "gained"]
-    second = ["data", "task", "method", "trials", "best BY target labels", "left on the table"]
-    tables = ([first, ["---"] * len(first)], [second, ["---"] * len(second)])
-    gains, gaps = [], []
-    for place, settings in found.items():
-        recipe, chosen, best = (settings.get(name) for name in SETTINGS)
-        if not (recipe and chosen and best):
-            continue
-        gains.append(statistics.fmean(chosen) - statistics.fmean(recipe))
-        gaps.append(statistics.fmean(best) - statistics.fmean(chosen))
-        words = [str(part) for part in place]
-        tables[0].append([*words, spread(recipe), spread(chosen), f"{gains[-1]:+.2f}"])
-        tables[1].append([*words[:4], spread(best), f"{gaps[-1]:+.2f}"])
-    for head, table, numbers in zip(("Label-free", "Upper bound"), tables, (gains, gaps)):
-        lines += [f"## {head}", "", *("| " + " | ".join(row) + " |" for row in table), ""]
-        if numbers:
-            lines += [f"Mean of the last column: {statistics.fmean(numbers):+.2f}.", ""]
-    return "\n".join(lines)
+    return [100 * row["metrics"][ORACLE] for row in runs.values() if ORACLE in row["metrics"]]
+
+
+def cell(runs, accuracies):
+    """ "61.20 ± 1.10 (1, 0.1, 32)"."""
+    values = next(iter(runs.values())).get("values", {})
+    shown = ", ".join(f"{values[name]:.2g}" if isinstance(values[name], float) else str(values[name])
+                      for name in SHOWN if name in values)  # fmt: skip
+    return spread(accuracies) + (f" ({shown})" if shown else "")
+
+
+def means(found):
+    """Lines with the mean of the last column, of each data set and of all."""
+    if not found:
+        return []
+    every = [change for part in found.values() for change in part]
+    each = "; ".join(f"{name} {statistics.fmean(part):+.2f} ({len(part)} tasks)" for name, part in found.items())
+    return [f"Mean of the last column: {each}; all {statistics.fmean(every):+.2f}.", ""]
 
 
 def spread(values):

@@ -5,11 +5,13 @@ What KerasTuner 1.4.8 does not do, and is done here:
 - trial.json and oracle.json are written one after the other: after a kill between the two, a new trial is known to
   neither queue and never run, and a finished one is run twice;
 - nothing is written before the first trial ends: what came before is not found again;
+- the Gaussian process proposes the same corner of the space again, whose deterministic trial says nothing new;
 - the grid search keeps the list of what it has tried in memory alone, so that a resumed one ends at once;
 - `synchronized` keeps its lock for ever after an exception.
 """
 
 import json
+import math
 import os
 import warnings
 from functools import cmp_to_key
@@ -78,13 +80,17 @@ class RandomOracle(Durable, oracles.RandomSearchOracle):
 
 
 class BayesianOracle(Durable, oracles.BayesianOptimizationOracle):
-    """`keras_tuner.oracles.BayesianOptimizationOracle`, durable and quiet."""
+    """`keras_tuner.oracles.BayesianOptimizationOracle`, durable and quiet; tries no values twice."""
 
     def populate_space(self, trial_id):
         """As the others'; the fit's remarks about its own bounds are of no use to anybody."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return super().populate_space(trial_id)
+            found = super().populate_space(trial_id)
+        if found["values"] is not None and any(same(found["values"], trial.hyperparameters.values)
+                                               for trial in self.trials.values()):  # fmt: skip
+            return self._random_populate_space()
+        return found
 
 
 class GridOracle(Durable, oracles.GridSearchOracle):
@@ -107,6 +113,14 @@ class HyperbandOracle(Durable, oracles.HyperbandOracle):
     """`keras_tuner.oracles.HyperbandOracle`, durable; its brackets leave no room for a first trial of ours."""
 
     starts_with_default = False
+
+
+def same(one, other):
+    """Whether two {name: value} are equal, floats to nine digits."""
+    return one.keys() == other.keys() and all(
+        math.isclose(value, other[name]) if isinstance(value, float) else value == other[name]
+        for name, value in one.items()
+    )
 
 
 def make_oracle(kind, objective, max_trials, seed, dimensions, budget, max_failures):

@@ -100,9 +100,17 @@ def fingerprint(task):
         if domain.arrays is not None:
             digest.update(np.ascontiguousarray(domain.arrays).tobytes())
         else:
-            digest.update("\n".join(Path(path).name for path in domain.paths).encode())
+            digest.update("\n".join(f"{Path(path).name} {_size(path)}" for path in domain.paths).encode())
         parts[side] = f"{len(domain)} samples, {digest.hexdigest()[:12]}"
     return parts
+
+
+def _size(path):
+    """Bytes of a file, so that other pictures under the same names are told apart; None where it is gone."""
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return None
 
 
 def manifest(config, space, search):

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from isra_keras.errors import UserError
@@ -93,6 +94,17 @@ def train_command(config):
     return shlex.join(words)
 
 
+def at_recipe_length(config):
+    """The configuration trained for as long as the recipe says, None where it is not shorter."""
+    from isra_keras.training.recipes import resolve
+
+    names = ("dataset", "source", "target", "source_dir", "target_dir", "method", "semantic", "variant", "recipe")
+    recipe = resolve(**{name: getattr(config, name) for name in names})
+    if recipe.iterations <= config.iterations:
+        return None
+    return replace(config, iterations=recipe.iterations, eval_interval=recipe.eval_interval)
+
+
 def _resolves_to(given, wanted):
     """Whether the options make this configuration; without its data set, a domain is of no data set that there is."""
     from isra_keras.training.recipes import resolve
@@ -140,6 +152,12 @@ def compare_objectives(rows):
     return table
 
 
+def oracle_line(comparison):
+    """What the target labels would have chosen, apart from the table of the label-free scores."""
+    item = comparison[-1]
+    return f"{item['score']} would have chosen trial {item['trial']}: {percent(item['accuracy'])}."
+
+
 COMPARED = ("score", "trial", "accuracy", "gap to oracle", "rank correlation")
 
 
@@ -164,7 +182,8 @@ def markdown(manifest, rows, objective, best, comparison, figures):
          *([percent(row.metrics.get(ORACLE))] if labelled else []), f"{row.seconds:.0f}",
          row.status.lower() + (f": {row.reason}" if row.reason else "")] for row in rows])]  # fmt: skip
     if comparison:
-        lines += ["", "## How each score would have chosen", "", *_table(COMPARED, map(compared_cells, comparison))]
+        cells = map(compared_cells, comparison[:-1])
+        lines += ["", "## How each score would have chosen", "", *_table(COMPARED, cells), "", oracle_line(comparison)]
     lines += ["", *(f"![{Path(path).stem}]({path})" for path in figures), ""]
     return "\n".join(lines)
 
@@ -206,9 +225,10 @@ def _print(console, out, config, objective, names, best, comparison, figures):
 
     if comparison:
         table = Table(*COMPARED, title="how each score would have chosen among these trials")
-        for item in comparison:
+        for item in comparison[:-1]:
             table.add_row(*compared_cells(item))
         console.print(table)
+        print(oracle_line(comparison))
     values = ", ".join(f"{name} {number(best.values[name])}" for name in names)
     accuracy = f"; ORACLE accuracy {percent(best.metrics[ORACLE])}, not used" \
         if ORACLE in best.metrics and not objective.is_oracle else ""  # fmt: skip
@@ -219,3 +239,7 @@ def _print(console, out, config, objective, names, best, comparison, figures):
     print(f"next:\n  python -m isra_keras.train --out {shlex.quote(str(Path(out) / 'best'))} --resume")
     if command is not None:
         print(f"the same in options:\n  {command}")
+    longer = at_recipe_length(config)
+    command = longer and train_command(longer)
+    if command:
+        print(f"with the recipe's {longer.iterations} iterations in place of {config.iterations}:\n  {command}")

@@ -82,8 +82,9 @@ def make_space(config, names=None, also=(), fixed=()):
         UserError: unknown names, dimensions of a plug-in that is off, or nothing left to search.
     """
     wanted = list(names if names is not None else SEMANTIC if config.semantic else PLAIN)
-    if config.optimizer == "adam" and names is None:
-        wanted = [name for name in wanted if name != "backbone_multiplier"]  # Adam knows no parts
+    if names is None and (config.optimizer == "adam" or config.backbone == "features"):
+        # Adam knows no parts, and frozen features have no backbone that could learn.
+        wanted = [name for name in wanted if name != "backbone_multiplier"]
     wanted += [name for name in also if name not in wanted]
     for name in wanted:
         if name not in NAMES:

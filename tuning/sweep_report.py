@@ -23,8 +23,24 @@ def groups(rows):
 
 
 def centre(rows):
-    """{axis: value} of the recipe: in every axis, the value that most rows have."""
+    """{axis: value} of the recipe they were measured around: in every axis, the value that most rows have."""
     return {axis: statistics.mode(row[axis] for row in rows) for axis in AXES}
+
+
+def changed_since(named, middle):
+    """{axis: today's value} where the recipe is no longer the one that the rows were measured around.
+
+    Args:
+        named: {name of `GROUP`: value}.
+        middle: `centre` of the rows.
+    """
+    from isra_keras.data.tasks import resolve_task_name
+    from isra_keras.training.recipes import resolve
+
+    source, target = resolve_task_name(named["dataset"], named["task"])
+    recipe = resolve(dataset=named["dataset"], source=source, target=target,
+                     **{name: named[name] for name in ("method", "variant", "iterations")})  # fmt: skip
+    return {axis: getattr(recipe, axis) for axis in AXES if not math.isclose(getattr(recipe, axis), middle[axis])}
 
 
 def curve(rows, axis, at=None):
@@ -54,21 +70,27 @@ def write(rows, out):
 
     Args:
         rows: lines of the jsonl.
-        out: folder.
+        out: folder; made where it is missing.
 
     Returns:
         str: what was written.
     """
     lines = ["# Sensitivity to λ, η, the number of topics and the receptor L1", "",
              "Made by `python -m tuning.sweep --report` from sweep.jsonl. Mean ± sample standard deviation (number of "
-             "seeds). Accuracy is that of the evaluation selected without target labels; the recipe's value is bold.",
+             "seeds). Accuracy is that of the evaluation selected without target labels. Bold: the value at which the "
+             "other curves are measured, the recipe's of then and, where nothing else is said, of today.",
              ""]  # fmt: skip
     made = []
+    out.mkdir(parents=True, exist_ok=True)
     for group, members in groups(rows).items():
         name = "-".join(str(part) for part in group[:5])
         named = dict(zip(GROUP, group))
         lines += [f"## {named['dataset']}: {named['task']}, {named['method']}, {named['variant']}, "
                   f"{named['iterations']} iterations", "", f"`{COMMAND.format(**named)}`", ""]  # fmt: skip
+        today = changed_since(named, centre(members))
+        if today:
+            now = ", ".join(f"{SYMBOLS[axis]} {value:g}" for axis, value in today.items())
+            lines += [f"**The recipe has changed since: {now}.**", ""]
         for axis in AXES:
             lines += table(members, axis)
         pictures = [draw_curves(members, out / f"{name}.png"), draw_grid(members, out / f"{name}-grid.png")]
@@ -97,32 +119,48 @@ def table(rows, axis):
 
 
 def draw_curves(rows, path):
-    """Accuracy along each axis; for the receptor L1, R² beside it. None if there is no axis with two points."""
-    from isra_keras.analysis.style import ORANGE, figure, save
+    """Accuracy along each axis; for the receptor L1, R² and mean |W| too. None if there is no axis with two points."""
+    from isra_keras.analysis.style import figure, save
 
     axes_there = [axis for axis in AXES if len(curve(rows, axis)) > 1]
     if not axes_there:
         return None
-    with figure(2.7 * len(axes_there), 2.7, 1, len(axes_there), squeeze=False, sharey=True) as (made, axes):
+    count = len(axes_there) + ("receptor_l1" in axes_there)
+    with figure(2.7 * count, 2.7, 1, count, squeeze=False) as (made, axes):
         for axis, name in zip(axes[0], axes_there):
+            if axis is not axes[0][0]:
+                axis.sharey(axes[0][0])
             points = {value: values_of(part, ORACLE) for value, part in curve(rows, name).items()}
             points = {value: [100 * item for item in part] for value, part in points.items() if part}
-            places = range(len(points))
-            means = [statistics.fmean(part) for part in points.values()]
-            spreads = [statistics.stdev(part) if len(part) > 1 else 0.0 for part in points.values()]
-            axis.errorbar(places, means, spreads, marker="o", capsize=3)
-            axis.set_xticks(list(places), [f"{value:g}" for value in points], rotation=45)
-            axis.set_xlabel(SYMBOLS[name])
-            if name == "receptor_l1":
-                second = axis.twinx()
-                learned = [values_of(part, "receptor_r2") for part in curve(rows, name).values()]
-                pairs = [(k, statistics.fmean(part)) for k, part in enumerate(learned) if part]
-                second.plot(*zip(*pairs), marker="s", color=ORANGE) if pairs else None
-                second.set_ylabel("receptor R²", color=ORANGE)
-                second.grid(False)
+            draw_line(axis, points, SYMBOLS[name])
         axes[0][0].set_ylabel("target accuracy %")
+        if "receptor_l1" in axes_there:
+            draw_receptors(axes[0][-1], curve(rows, "receptor_l1"))
         save(made, path)
     return Path(path)
+
+
+def draw_line(axis, points, label, **style):
+    """Means and spreads of {value: [number]} at even distances."""
+    places = range(len(points))
+    means = [statistics.fmean(part) for part in points.values()]
+    spreads = [statistics.stdev(part) if len(part) > 1 else 0.0 for part in points.values()]
+    axis.errorbar(places, means, spreads, marker="o", capsize=3, **style)
+    axis.set_xticks(list(places), [f"{value:g}" for value in points], rotation=45)
+    axis.set_xlabel(label)
+
+
+def draw_receptors(axis, points):
+    """Receptor R² and, on the right, mean |W| of the receptors' first layer, along the receptor L1."""
+    from isra_keras.analysis.style import GREY, ORANGE
+
+    for place, name, label, color in ((axis, "receptor_r2", "receptor R²", ORANGE),
+                                      (axis.twinx(), "receptor_mean_weight", "mean |W|", GREY)):  # fmt: skip
+        found = {value: values_of(part, name) for value, part in points.items()}
+        if all(found.values()):
+            draw_line(place, found, SYMBOLS["receptor_l1"], color=color)
+        place.set_ylabel(label, color=color)
+    place.grid(False)
 
 
 def draw_grid(rows, path):

@@ -119,15 +119,20 @@ class TrialTraining(Training):
                        self.diagnostics, time.monotonic() - started)  # fmt: skip
 
     def log(self):
-        """As the runner's; keeps the newest means of the watched diagnostics."""
+        """As the runner's; keeps the newest means of the watched diagnostics.
+
+        Raises:
+            NotFinite: fails the trial; it writes nothing.
+        """
+        bad = self.means.first_not_finite()
+        if bad is not None:
+            number, terms = bad
+            step = self.step - len(self.recent) + number + 1
+            raise NotFinite(f"Expected finite losses; received NaN or infinity in {', '.join(terms)} at step {step}.")
         means = self.means.take()
         self.newest |= {name: means[name] for name in WATCHED if name in means}
         self.means.logs = [means] if means else []
         super().log()
-
-    def stop_on(self, step, terms, indices):
-        """Fails the trial; it writes nothing."""
-        raise NotFinite(f"Expected finite losses; received NaN or infinity in {', '.join(terms)} by step {self.step}.")
 
     def leave_stage(self):
         """Keeps no source model."""

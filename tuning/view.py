@@ -95,31 +95,32 @@ class View:
 
 
 def make_table(rows, objective, names, footer=None, doing=""):
-    """`rich.table.Table` of trials; the best one is marked."""
+    """`rich.table.Table` of trials; the best one is marked. A narrow terminal folds the reasons and cuts no number."""
+    from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(caption=footer)
     labelled = not objective.is_oracle and any(ORACLE in row.metrics for row in rows)
     budgets = any(row.budget for row in rows)
-    table.add_column("trial", justify="right")
-    for name in (*names, *(["evaluations"] if budgets else [])):
-        table.add_column(name.replace("_", " "), justify="right")
-    table.add_column(objective.title, justify="right", style="bold")
-    if labelled:
-        table.add_column("ORACLE accuracy (not used)", justify="right", style="dim")
-    table.add_column("s", justify="right")
-    table.add_column("")
+    head = [("trial", None), *((name.replace("_", " "), None) for name in names)]
+    head += [("evaluations", None)] if budgets else []
+    head += [(objective.title, "bold")] + ([("ORACLE accuracy (not used)", "dim")] if labelled else []) + [("s", None)]
     best = best_row(rows, objective.direction)
+    lines = []
     for row in rows:
         mark = MARK if best is not None and row.trial_id == best.trial_id else ""
         cells = [f"{row.trial_id}{mark}", *(number(row.values.get(name)) for name in names)]
         cells += [str(row.budget or "")] if budgets else []
-        cells.append(number(row.score))
-        if labelled:
-            cells.append(percent(row.metrics.get(ORACLE)))
-        state = {"COMPLETED": "best so far" if mark else "", "FAILED": f"failed: {row.reason}"}
+        cells += [number(row.score)] + ([percent(row.metrics.get(ORACLE))] if labelled else [])
+        state = {"COMPLETED": "best" if mark else "", "FAILED": f"failed: {row.reason}"}
         cells += [f"{row.seconds:.0f}" if row.seconds else "", state.get(row.status, doing or "running")]
-        table.add_row(*cells, style="green" if mark else "red" if row.status == "FAILED" else None)
+        lines.append((cells, "green" if mark else "red" if row.status == "FAILED" else None))
+    table = Table(caption=footer, box=SIMPLE, pad_edge=False)
+    for place, (title, style) in enumerate(head):
+        width = max(map(len, [*title.split(), *(cells[place] for cells, _ in lines)]))
+        table.add_column(title, justify="right", style=style, min_width=width)
+    table.add_column("", overflow="fold")
+    for cells, style in lines:
+        table.add_row(*cells, style=style)
     return table
 
 

@@ -20,14 +20,26 @@ def test_settings_are_the_first_trial_the_objectives_choice_and_the_labels_choic
 
 
 def test_table_keeps_the_upper_bound_apart():
-    place = {"dataset": "d", "task": "t", "method": "m", "trials": 3, "objective": "sel:mean_entropy"}
+    place = {"dataset": "d", "task": "t", "method": "m", "trials": 3, "iterations": 9, "objective": "sel:mean_entropy"}
     rows = [place | {"setting": setting, "seed": seed, "metrics": {"oracle:accuracy": base + 0.02 * seed}}
             for seed in (1, 2) for setting, base in zip(gain.SETTINGS, (0.5, 0.6, 0.7))]  # fmt: skip
     rows.append(place | {"setting": "recipe", "seed": 3, "metrics": {}, "failure": "NaN"})
     label_free, bound = gain.markdown(rows).split("## Upper bound")
     assert "| 53.00 ± 1.41 | 63.00 ± 1.41 | +10.00 |" in label_free and "73.00" not in label_free
     assert "| 73.00 ± 1.41 | +10.00 |" in bound and "63.00" not in bound
+    assert "d +10.00 (1 tasks); all +10.00" in label_free
     assert "+" not in gain.markdown(rows[:2]).split("## Label-free")[1].split("## Upper")[0]  # one setting is missing
+
+
+def test_recipe_that_changed_is_measured_again_and_the_later_line_counts():
+    old = {name: 1 for name in gain.PLACE} | {"setting": "recipe", "seed": 1, "values": {"alignment_weight": 1.0}}
+    new = old | {"values": {"alignment_weight": 0.1}}
+    assert gain.key(old) != gain.key(new) and gain.key(old) == gain.key(old | {"metrics": {}})
+    (settings,) = gain.runs_of([old, new]).values()
+    assert settings == {"recipe": {1: new}}
+    words = gain.search_words(gain.build_parser().parse_args(["--iterations", "4"]), "s", "printed", "photo")
+    config, [(setting, row)] = gain.recipe_of(words)
+    assert setting == "recipe" and row.values["alignment_weight"] == config.alignment_weight
 
 
 def test_searches_trains_and_goes_on(tmp_path, capsys):

@@ -8,6 +8,7 @@ import keras  # noqa: E402
 import keras_tuner  # noqa: E402
 
 from isra_keras.data.domain import Domain, Task  # noqa: E402
+from isra_keras.methods import METHODS  # noqa: E402
 from isra_keras.training.recipes import resolve  # noqa: E402
 from isra_keras.training.runner import run  # noqa: E402
 from tuning import ISRAHyperModel, objective, records  # noqa: E402
@@ -69,6 +70,18 @@ def test_trial_is_what_the_runner_would_train(task, tmp_path, method, semantic):
     assert metrics[ORACLE] == pytest.approx(np.mean([item.accuracy for item in results]))
     again = model.fit(hp, None, folder=tmp_path / "notes")  # from the notes: no model is needed
     assert again == metrics
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("semantic", [True, False])
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_can_be_searched(task, method, semantic):
+    model = ISRAHyperModel(task, settings(method=method, semantic=semantic))
+    hp = keras_tuner.HyperParameters()
+    model.declare_hyperparameters(hp)
+    assert set(hp.values) == {item.name for item in model.space} <= set(spaces.SEMANTIC if semantic else spaces.PLAIN)
+    metrics = model.fit(hp, model.build(hp))
+    assert np.isfinite(metrics["sel:mean_entropy"]) and 0 <= metrics[ORACLE] <= 1
 
 
 def test_search_leaves_trials_models_and_hparams(task, tmp_path):
@@ -136,7 +149,9 @@ def test_loss_that_is_not_finite_fails_and_too_many_end_the_search(task, tmp_pat
     with pytest.raises(RuntimeError, match="consecutive failures"):
         tuner.search()
     rows = [row for row in records.read_rows(tmp_path / "s") if row.reason or row.status == "RUNNING"]
-    assert "finite" in (tmp_path / "s" / "trial_0" / "failure.txt").read_text() and len(rows) == 2
+    text = (tmp_path / "s" / "trial_0" / "failure.txt").read_text()
+    assert "finite" in text and "at step" in text and "checkpoint" not in text and len(rows) == 2
+    assert not list((tmp_path / "s").rglob("bad_batch.json"))
 
 
 def test_process_killed_again_and_again_in_a_trial_fails_it(task, tmp_path):

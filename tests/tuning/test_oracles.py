@@ -1,6 +1,9 @@
 """A search that is killed at any write goes on: no finished trial is lost, none is run twice."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -66,6 +69,18 @@ def test_search_survives_a_kill_at_every_write(tmp_path, monkeypatch, kind, stri
     assert kills > 10 // stride
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+def test_process_killed_while_it_writes_the_oracle(tmp_path, number):
+    folder = tmp_path / "s"
+    command = [sys.executable, toy.__file__, str(folder), "3"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    assert subprocess.run(command, env=environment | {"TOY_KILL": str(number)}).returncode == -signal.SIGKILL
+    subprocess.run(command, env=environment, check=True)
+    assert [row.status for row in read_rows(folder)] == ["COMPLETED"] * 3
+    assert sorted(name for name, _, _ in toy.runs(folder)) == ["trial_0", "trial_1", "trial_2"]
+
+
 def test_oracle_file_is_whole_after_a_kill_in_its_write(tmp_path, monkeypatch):
     tuner = toy.make_tuner(tmp_path / "s", 3)
     before = json.loads((tmp_path / "s" / "oracle.json").read_text())
@@ -103,3 +118,9 @@ def test_gaussian_process_stands_several_workers(tmp_path):
         trial.status = "COMPLETED"
         oracle.end_trial(trial)
     assert oracle.create_trial("new").status == "RUNNING"  # two trials are still running
+
+
+def test_gaussian_process_tries_no_corner_twice(tmp_path):
+    toy.make_tuner(tmp_path / "s", 9, kind="bayesian").search()  # the best x is at the lower end
+    values = [row.values["x"] for row in read_rows(tmp_path / "s")]
+    assert min(values) == pytest.approx(0.01) and len({f"{value:.9g}" for value in values}) == 9

@@ -64,6 +64,18 @@ def test_other_data_are_refused(tmp_path):
         records.add_data(tmp_path, data(1.0))
 
 
+def test_other_pictures_under_the_same_names_are_other_data(tmp_path):
+    path = tmp_path / "0001.jpg"
+
+    def data(content):
+        path.write_bytes(content)
+        domain = Domain("d", ("a",), np.zeros(1, "int32"), (str(path),), None)
+        return records.fingerprint(Task("t", domain, domain, ("a",), None, "images", None))
+
+    first = data(b"one")
+    assert data(b"one") == first != data(b"three")
+
+
 def row(number, score, accuracy, status="COMPLETED", budget=None):
     values = {"x": 1.0} | ({"tuner/epochs": budget} if budget else {})
     metrics = {"sel:mean_entropy": score, "sel:snd": -score, "oracle:accuracy": accuracy}
@@ -88,6 +100,7 @@ def test_comparison_shows_what_each_score_would_have_chosen():
     assert entropy["score"] == "mean_entropy" and entropy["trial"] == "1"
     assert entropy["gap"] == pytest.approx(0.3) and entropy["correlation"] == pytest.approx(0.5)
     assert oracle["trial"] == "2" and "ORACLE" in oracle["score"]
+    assert report.oracle_line(table) == "ORACLE (target labels) would have chosen trial 2: 90.00 %."
 
 
 def test_command_trains_what_was_found():
@@ -98,6 +111,12 @@ def test_command_trains_what_was_found():
     assert train.configuration(train.given_values(train.build_parser().parse_args(words)), None, False) == config
     odd = spaces.apply(config, {"receptor_width": 32})
     assert report.train_command(odd) is None  # there is no option for it; best/config.json says it
+
+
+def test_short_search_names_the_training_of_full_length():
+    full = resolve(num_topics=8)
+    assert report.at_recipe_length(resolve(num_topics=8, iterations=60, eval_interval=30)) == full
+    assert report.at_recipe_length(full) is None
 
 
 def test_reason_of_a_failed_trial_is_the_note(tmp_path):

@@ -62,6 +62,24 @@ def test_view_tells_each_trial_once(tmp_path, capsys):
     assert out.count("trial 0: num_topics=8 -> score 0.5") == 1 and "1 of 3 trials" in out
 
 
+def test_table_cuts_no_number_at_eighty_columns():
+    from io import StringIO
+
+    from rich.console import Console
+
+    from tuning.view import make_table
+
+    values = {"class2vec_weight": 0.00083141, "alignment_weight": 0.00033333, "num_topics": 128}
+    metrics = {"oracle:accuracy": 0.1976}
+    rows = [records.Row(f"{k:02d}", "COMPLETED", values, 3.548 + k, metrics, [], 138.0) for k in range(2)]
+    rows.append(records.Row("02", "FAILED", values, reason="out of memory: a long sentence that says which"))
+    out = Console(file=StringIO(), width=80)
+    out.print(make_table(rows, search.goals.parse_objective("sel:mean_entropy"), list(values)))
+    text = out.file.getvalue()
+    assert text.count("0.0008314") == 3 == text.count("0.0003333") and "19.76 %" in text and "…" not in text
+    assert "00*" in text and "best" in text and max(map(len, text.splitlines())) <= 80
+
+
 def start(out):
     command = [sys.executable, "-m", "tuning.search", *SMALL, "--out", str(out)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -28,6 +28,8 @@ def test_given_values_are_not_searched():
 def test_without_the_plug_in_rate_and_multiplier_are_searched():
     config = resolve(semantic=False)
     assert [item.name for item in spaces.make_space(config)] == ["learning_rate", "backbone_multiplier"]
+    frozen = resolve(dataset="pacs_features", semantic=False)
+    assert [item.name for item in spaces.make_space(frozen)] == ["learning_rate"]
     with pytest.raises(UserError, match="--semantic"):
         spaces.make_space(config, also=["receptor_l1"])
     with pytest.raises(UserError, match="received 'topics'"):

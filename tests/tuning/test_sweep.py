@@ -38,11 +38,19 @@ def test_report_has_means_spreads_and_receptors(tmp_path):
     rows = [row(0, 0.5), row(1, 0.7)]
     for l1, r2 in ((0.001, 0.9), (0.01, 0.4)):
         rows += [row(0, 0.6, r2, receptor_l1=l1), row(1, None, r2, receptor_l1=l1)]
-    text = sweep_report.write(rows, tmp_path)
-    report = (tmp_path / "sweep.md").read_text()
+    out = tmp_path / "not" / "there"
+    text = sweep_report.write(rows, out)
+    report = (out / "sweep.md").read_text()
+    assert "has changed" not in report
     assert "| **0.5** | 60.00 ± 14.14 (2) |" in report
     assert "| 0.001 | 60.00 (1) | 0.300 (1) | 0.90 ± 0.00 (2) |" in report
-    assert list(tmp_path.glob("*.png")) and "6 cells" in text
+    assert list(out.glob("*.png")) and "6 cells" in text
+
+
+def test_report_says_where_the_recipe_has_changed(tmp_path):
+    rows = [row(seed, alignment_weight=123.0, num_topics=topics) for seed in (0, 1) for topics in (32, 8)]
+    sweep_report.write(rows, tmp_path)
+    assert "**The recipe has changed since: η (alignment weight) 0.01.**" in (tmp_path / "sweep.md").read_text()
 
 
 def test_heat_map_needs_the_whole_plane(tmp_path):
