@@ -261,7 +261,7 @@ def semantic_terms(semantic, domains):
     from isra_keras import View, Views
 
     terms = semantic.loss_terms(Views(*(View(None, None, one, None) for one in domains)), None)
-    return terms["receptors"] + terms["alignment"], (terms["alignment"], semantic.diagnostics(None, None))
+    return terms["receptors"] + terms["alignment"], (terms["alignment"], dict(semantic.diagnostics(None, None)))
 
 
 def jax_step(semantic, domains):
