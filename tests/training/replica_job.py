@@ -17,6 +17,7 @@ FEW = {"iterations": 4, "eval_interval": 1, "batch_size": 12}
 NOISE = re.compile("bottleneck[/_](dense|hidden)[/_]bias")
 """A bias before batch normalisation: its gradient is 0 but for rounding."""
 SHOT = {"method": "shot", "semantic": False, "method_options": {"threshold": 0, "source_share": 0.5}}
+NORMALISED = {"method": "source_only", "network_options": {"bottleneck": "bn_relu"}}
 CASES = {
     "odd_middle": ("features", {"method": "ba3us", "method_options": {"mu": 2}, "sync_batch_norm": True}),
     "images": ("images", {"method": "ba3us", "method_options": {"mu": 2}, "augment": True}),
@@ -24,8 +25,8 @@ CASES = {
     "a2kt": ("features", {"method": "a2kt", "sync_batch_norm": True, "optimizer": "sgd"}),
     "slm": ("features", {"method": "slm", "semantic": False, "sync_batch_norm": True}),
     "san": ("features", {"method": "san", "sync_batch_norm": True}),
-    "sync": ("images", {"method": "iwan", "sync_batch_norm": True}),
-    "plain": ("images", {"method": "iwan"}),
+    "sync": ("images", NORMALISED | {"sync_batch_norm": True}),
+    "plain": ("images", NORMALISED),
     "mobile": ("images", {"method": "source_only", "semantic": False, "backbone": "mobilenet_v2", "weights": "none",
                           "sync_batch_norm": True, "iterations": 2, "eval_interval": 1}),
 }  # fmt: skip
