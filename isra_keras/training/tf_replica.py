@@ -8,6 +8,7 @@ of the network's weights what went through each replica's own rows.
 """
 
 import threading
+from contextlib import contextmanager
 
 import tensorflow as tf
 
@@ -24,6 +25,16 @@ def forwards_own_rows():
     """Whether the replica of this thread forwards rows that the others don't: not where a method mixes images of the
     whole batch, which each replica forwards alike."""
     return getattr(_forwarding, "now", False)
+
+
+@contextmanager
+def own_rows():
+    """While the replica of this thread forwards rows that the others don't."""
+    _forwarding.now = True
+    try:
+        yield
+    finally:
+        _forwarding.now = False
 
 
 class Replica(Alone):
@@ -46,11 +57,8 @@ class Replica(Alone):
             forward: function without arguments -> `Views`.
             with_images: exchange the images too, as float32; `View.images` is None otherwise.
         """
-        _forwarding.now = True
-        try:
+        with own_rows():
             views = forward()
-        finally:
-            _forwarding.now = False
         found = {name: getattr(views, name) for name in ("source", "target", "middle")}
         parts = {name: view for name, view in found.items() if view is not None}
         for view in parts.values():

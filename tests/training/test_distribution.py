@@ -58,17 +58,18 @@ def found(kind, cases):
 
 @pytest.mark.parametrize("kind", ["mirrored", "multi_worker"])
 def test_golden_trajectories_with_half_the_batch_each(kind):
-    for case, line in found(kind, ["isra_trajectory", "ba3us_trajectory"]).items():
+    lines = found(kind, ["isra_trajectory", "ba3us_trajectory", "keras_layer"])
+    for case, line in lines.items():
         assert line["error"] < EXACT, (case, line)
+    assert lines["keras_layer"]["left_alone"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mirrored", "multi_worker"])
 def test_methods_with_state_stages_and_images_of_their_own(kind):
     """Middle batches of 6, 4, 3 and 1 rows; sharded reading with augmentation; evaluations gathered in order; the same
-    class weights; batch normalisation over all replicas in a bottleneck (PyTorch's rule) and in MobileNetV2 (Keras's).
-    """
-    for case, line in found(kind, ["odd_middle", "images", "shot", "a2kt", "slm", "san", "sync", "mobile"]).items():
+    class weights; batch normalisation over all replicas (in the bottleneck, PyTorch's rule)."""
+    for case, line in found(kind, ["odd_middle", "images", "shot", "a2kt", "slm", "san", "sync"]).items():
         assert max(line[name] for name in ("error", "logits", "class_weights")) < EXACT, (case, line)
         assert line["moved"] >= 10, (case, line)
 
@@ -76,7 +77,7 @@ def test_methods_with_state_stages_and_images_of_their_own(kind):
 @pytest.mark.slow
 def test_plain_batch_normalisation_is_per_replica():
     lines = found("mirrored", ["plain", "sync"])
-    assert lines["plain"]["error"] > 1e-2 and lines["sync"]["error"] < EXACT
+    assert lines["plain"]["error"] > 1e-3 and lines["sync"]["error"] < EXACT
 
 
 def test_alone_is_the_default():
