@@ -4,15 +4,18 @@
     python benchmarks/adapt_peer.py --python venv/bin/python    an interpreter that has it: pip install adapt==0.4.5
 
 Both train the same network on the same arrays (PACS features, photo to the first four classes of art painting, 1280 to
-256 to 7; made ones without ISRA_TEST_DATA), SGD with Nesterov momentum, batches of 36 + 36. The two take turns, each in
-a process of its own, with all cores; a round's rate leaves out what is compiled or traced first. "bare" is their
-`train_step` on one batch in a `tf.function` without their `fit`, as ours is measured in `model.train_on` too: what the
-loop around the step costs. Writes benchmarks/results/adapt_peer.jsonl (adapt_peer_quick.jsonl).
+256 to 7; made ones without ISRA_TEST_DATA), SGD with Nesterov momentum and decay, batches of 36 + 36, all cores. Two
+processes live side by side and take turns, two of adapt's epochs each; medians over turns, the first one left out. "bare"
+is the compiled `train_step` on one batch alone, of both; "cpu_ms" is processor time of a whole iteration, which a busy
+machine changes less than the clock. Writes benchmarks/results/adapt_peer.jsonl (adapt_peer_quick.jsonl).
 """
 
 import argparse
+import contextlib
+import io
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -21,59 +24,65 @@ from measure import data_folder, short, table, write
 
 BATCH, WIDTH, HIDDEN = 36, 256, 1024
 METHODS = ("dann", "cdan")
+EPOCH = 47  # iterations of one pass over 1,670 source images
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", default=os.environ.get("ADAPT_PYTHON", sys.executable), help="one that has adapt")
-    parser.add_argument("--steps", type=int, default=184)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one round")
+    parser.add_argument("--quick", action="store_true", help="fewer turns")
     parser.add_argument("--side", help=argparse.SUPPRESS)  # child
     parser.add_argument("--out", help="write the lines there instead")
     args = parser.parse_args(argv)
     if args.side:
-        print(json.dumps(SIDES[args.side.split(":")[0]](args.side.split(":")[1], args.steps)))
+        answer(*args.side.split(":"))
         return
     has = subprocess.run([args.python, "-c", "import adapt.feature_based"], capture_output=True).returncode == 0
     if not has:
-        print("Skipped adapt: it can't be imported. `pip install adapt==0.4.5` into an environment; then --python.")
-    lines = [compare(method, args, has) for method in METHODS]
-    if has:
-        write("adapt_peer" + "_quick" * args.quick, lines, args.out)
+        print("Skipped: adapt can't be imported. `pip install adapt==0.4.5` into an environment, then --python or ADAPT_PYTHON.")
+        return
+    lines = [compare(method, args) for method in METHODS]
+    write("adapt_peer" + "_quick" * args.quick, lines, args.out)
     print(table(lines, list(lines[0])))
 
 
-def compare(method, args, has):
+def compare(method, args):
     """The line of a method."""
-    import statistics
+    sides = {"ours": sys.executable, "adapt": args.python}
+    processes = {
+        side: subprocess.Popen([python, __file__, "--side", f"{side}:{method}"], stdin=subprocess.PIPE, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for side, python in sides.items()
+    }  # fmt: skip
+    turns, middle = {side: [] for side in sides}, {}
+    for number in range(-1, 3 if args.quick else 7):
+        for side, process in processes.items():
+            process.stdin.write("\n")
+            process.stdin.flush()
+            found = json.loads(process.stdout.readline() or f'"{side} failed on {method}"')
+            if isinstance(found, str):
+                raise SystemExit(found)
+            if number >= 0:
+                turns[side].append(found)
+    for side, process in processes.items():
+        process.stdin.close()
+        process.wait()
+        middle[side] = {key: statistics.median(one[key] for one in turns[side]) for key in turns[side][0]}
+    ours, theirs = middle["ours"], middle["adapt"]
+    return {
+        "method": method, "ours_per_second": short(ours["rate"]), "adapt_per_second": short(theirs["rate"]),
+        "ratio": short(ours["rate"] / theirs["rate"]), "bare_ratio": short(ours["bare"] / theirs["bare"]),
+        "ours_cpu_ms": short(ours["cpu_ms"]), "adapt_cpu_ms": short(theirs["cpu_ms"]),
+        "cpu_ratio": short(theirs["cpu_ms"] / ours["cpu_ms"]), "turns": len(turns["ours"]), "target": 2.0,
+        "met": ours["rate"] >= 2.0 * theirs["rate"],
+    }  # fmt: skip
 
-    found = {"ours": []} | ({"adapt": []} if has else {})
-    for _ in range(1 if args.quick else args.rounds):
-        for side, values in found.items():
-            values.append(child(side, method, args))
-    middle = {
-        side: {key: statistics.median(one[key] for one in values) for key in values[0]} for side, values in found.items()
-    }
-    line = {"method": method, "steps": args.steps, "ours_per_second": short(middle["ours"]["rate"]),
-            "ours_bare_per_second": short(middle["ours"]["bare"])}  # fmt: skip
-    if has:
-        theirs = middle["adapt"]
-        line |= {"adapt_per_second": short(theirs["rate"]), "adapt_bare_per_second": short(theirs["bare"]),
-                 "ratio": short(middle["ours"]["rate"] / theirs["rate"]),
-                 "bare_ratio": short(middle["ours"]["bare"] / theirs["bare"]), "target": 2.0,
-                 "met": middle["ours"]["rate"] >= 2.0 * theirs["rate"]}  # fmt: skip
-    return line
 
-
-def child(side, method, args):
-    """Rates of one process."""
-    python = args.python if side == "adapt" else sys.executable
-    command = [python, __file__, "--side", f"{side}:{method}", "--steps", str(args.steps)]
-    found = subprocess.run(command, capture_output=True, text=True)
-    if found.returncode:
-        raise SystemExit(f"{side} failed on {method}: {found.stderr.strip().splitlines()[-1]}")
-    return json.loads(found.stdout.splitlines()[-1])
+def answer(side, method):
+    """Child: a JSON line of rates for every line of input."""
+    turn = {"ours": ours, "adapt": theirs}[side](method)
+    for _ in sys.stdin:
+        print(json.dumps(turn()), flush=True)
 
 
 def arrays():
@@ -95,8 +104,8 @@ def arrays():
     return features[source], labels[source], features[target]
 
 
-def ours(method, steps):
-    """This library's two rates: `DomainPairs` and `train_on`, and `train_on` alone."""
+def ours(method):
+    """A function that trains two epochs by `DomainPairs` and `train_on`, then `train_on` alone, and returns rates."""
     import keras
 
     import isra_keras
@@ -113,23 +122,22 @@ def ours(method, steps):
     network = isra_keras.build_network("features", len(names), WIDTH, (source.shape[1],), "none")
     model = AdaptationModel(network, get_method(method)(dropout=0.0), max_iterations=10000)
     model.compile()
-    batches = iter(own_threads(DomainPairs(task, BATCH, 0).dataset(0, 2 * steps + 10)))
+    batches = iter(own_threads(DomainPairs(task, BATCH, 0).dataset(0, 100 * EPOCH)))
     batch = next(batches)
-    for _ in range(9):
-        model.train_on(next(batches))
-    started = time.perf_counter()
-    for _ in range(steps):
-        logs = model.train_on(next(batches))
-    float(logs["loss"])
-    rate = steps / (time.perf_counter() - started)
-    return {"rate": rate, "bare": bare_rate(lambda: model.train_on(batch), lambda logs: float(logs["loss"]), steps)}
+
+    def turn():
+        began, cpu = time.perf_counter(), time.process_time()
+        for _ in range(2 * EPOCH):
+            logs = model.train_on(next(batches))
+        float(logs["loss"])
+        values = rates(began, cpu, 2 * EPOCH)
+        return values | {"bare": bare_rate(lambda: model.train_on(batch), lambda logs: float(logs["loss"]))}
+
+    return turn
 
 
-def theirs(method, steps):
-    """adapt's two rates: `fit`, and its `train_step` compiled on one batch."""
-    import contextlib
-    import io
-
+def theirs(method):
+    """The same of adapt: `fit` for three epochs, of which the last two count, and its `train_step` on one batch."""
     import numpy as np
     import tensorflow as tf
     from adapt.feature_based import CDAN, DANN
@@ -147,20 +155,33 @@ def theirs(method, steps):
         optimizer=keras.optimizers.SGD(1e-4, momentum=0.9, nesterov=True, weight_decay=5e-4),
     )  # fmt: skip
     wanted, moments = np.eye(classes, dtype="float32")[labels], []
-    an_epoch = -(-max(len(source), len(target)) // BATCH)
-    clock = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: moments.append(time.perf_counter()))
-    with contextlib.redirect_stdout(io.StringIO()):
-        epochs = 2 + -(-steps // an_epoch)  # the first one compiles
-        model.fit(source, wanted, epochs=epochs, batch_size=BATCH, verbose=0, callbacks=[clock])
-    rate = an_epoch * (epochs - 1) / (moments[-1] - moments[0])
+    clock = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: moments.append((time.perf_counter(), time.process_time()))
+    )
     batch = ((tf.constant(source[:BATCH]), tf.constant(wanted[:BATCH])), tf.constant(target[:BATCH]))
-    step = tf.function(lambda: model.train_step(batch))
-    return {"rate": rate, "bare": bare_rate(step, lambda logs: float(logs["disc_loss"]), steps)}
+    compiled = []
+
+    def turn():
+        moments.clear()
+        with contextlib.redirect_stdout(io.StringIO()):
+            model.fit(source, wanted, epochs=3, batch_size=BATCH, verbose=0, callbacks=[clock])
+        values = rates(*moments[0], 2 * EPOCH, *moments[2])
+        if not compiled:
+            compiled.append(tf.function(lambda: model.train_step(batch)))
+        return values | {"bare": bare_rate(compiled[0], lambda logs: float(logs["disc_loss"]))}
+
+    return turn
 
 
-def bare_rate(step, wait, steps):
+def rates(began, cpu, steps, ended=None, cpu_ended=None):
+    """{"rate": iterations a second, "cpu_ms": processor time of one}."""
+    ended, cpu_ended = ended or time.perf_counter(), cpu_ended or time.process_time()
+    return {"rate": steps / (ended - began), "cpu_ms": 1000 * (cpu_ended - cpu) / steps}
+
+
+def bare_rate(step, wait, steps=20):
     """Steps a second of a function on one batch."""
-    for _ in range(3):
+    for _ in range(2):
         wait(step())
     started = time.perf_counter()
     for _ in range(steps):
@@ -168,8 +189,6 @@ def bare_rate(step, wait, steps):
     wait(logs)
     return steps / (time.perf_counter() - started)
 
-
-SIDES = {"ours": ours, "adapt": theirs}
 
 if __name__ == "__main__":
     main()

@@ -1,7 +1,10 @@
 """pairs: batches are a function of (seed, step), every sample comes once a pass, streams do not disturb each other."""
 
 import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -296,3 +299,12 @@ def test_a_run_goes_on_and_names_what_went_bad(tmp_path, monkeypatch):
         f'{tmp_path}/source/b/1.png,"a text page (HTML, XML or SVG), not an image"',
         f"{tmp_path}/target/a/0.png,file not found",
     ]
+
+
+def test_a_process_ends_while_batches_are_read_ahead(tmp_path):
+    made = "from tests.data.made import save; from pathlib import Path; from isra_keras.data.pairs import DomainPairs, own_threads; " \
+           "from isra_keras.data.tasks import folder_task; "  # fmt: skip
+    files = f"[save(Path({str(tmp_path)!r}, part, f'{{i % 2}}', f'{{i}}.png')) for part in ('s', 't') for i in range(9)]; "
+    task = f"task = folder_task({str(tmp_path / 's')!r}, {str(tmp_path / 't')!r}); "
+    read = "batches = iter(own_threads(DomainPairs(task, 4, 0, 64, cache=False).dataset())); next(batches)"
+    subprocess.run([sys.executable, "-c", made + files + task + read], check=True, timeout=240, cwd=Path(__file__).parents[2])
