@@ -37,13 +37,18 @@ TITLES = {
     "train_step": "What ISRA adds to a training step",
     "input_pipeline": "Images arriving",
     "evaluation_share": "Evaluations",
+    "evaluation_cheaper": "Evaluations, before and after",
     "onednn": "oneDNN",
     "mixed_precision": "Mixed precision",
     "adapt_peer": "Beside `adapt`",
 }
+SAME_SCRIPT = {"evaluation_cheaper": "evaluation_share"}
+"""{results: the script of another name that wrote them}: its lines at two commits, run in turn on one machine."""
+
 ENTRIES = {
     "input_pipeline": ("ratio", lambda line: line.get("from"), "images a second over the bare work's"),
     "evaluation_share": ("share", lambda line: line["case"], "share of a run that is evaluation"),
+    "evaluation_cheaper": ("evaluation_ms", lambda line: f"{line['case']}, {line['commit']}", "milliseconds an evaluation"),
     "onednn": ("off_over_on", lambda line: line["step"], "time of a step without oneDNN over the time with it"),
     "adapt_peer": ("ratio", lambda line: line["method"], "our iterations a second over adapt's"),
     "train_step": ("isra_adds", lambda line: f"{line['backbone']} {line['side']} px", "time that ISRA adds to BA3US's step"),
@@ -98,10 +103,12 @@ def write_page():
         lines, quick = lines_of(name)
         if not lines:
             continue
-        parts += [f"## {title}", "", f"`python benchmarks/{name}.py{' --quick' if quick else ''}`: {sentence(name)}", ""]
+        script = SAME_SCRIPT.get(name, name)
+        parts += [f"## {title}", "", f"`python benchmarks/{script}.py{' --quick' if quick else ''}`: {sentence(script)}", ""]
         for probe in dict.fromkeys(line.get("probe") for line in lines):
             shown = [line for line in lines if line.get("probe") == probe]
-            parts += [table([{k: v for k, v in line.items() if k not in HIDDEN} for line in shown]), ""]
+            hidden = [key for key in HIDDEN if key != "commit" or len({line.get("commit") for line in lines}) == 1]
+            parts += [table([{k: v for k, v in line.items() if k not in hidden} for line in shown]), ""]
         figure = draw(name, lines)
         parts += [f"![{title}]({figure.relative_to(PAGE.parent)})", ""] if figure else []
         parts += [measured_on(lines), ""]

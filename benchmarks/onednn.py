@@ -41,12 +41,14 @@ def main(argv=None):
         return
     sides = {value: start(value) for value in ("0", "1")}
     try:
-        lines = [compare(name, sides, 3 if args.quick else 5) for name in CASES]
+        lines = []
+        for name in CASES:
+            lines.append(compare(name, sides, 3 if args.quick else 5))
+            write("onednn" + "_quick" * args.quick, lines, args.out)
     finally:
         for process in sides.values():
             process.stdin.close()
             process.wait()
-    write("onednn" + "_quick" * args.quick, lines, args.out)
     print(table(lines, list(lines[0])))
 
 
