@@ -2,6 +2,7 @@
 # make test   the same set-up with the test tools, then the whole suite
 # make tune   the set-up with KerasTuner, then a label-free search of 12 trials on the embedded default into runs/tune
 # make faults kills at random moments and compares what is left, bit for bit (slow)
+# make bench  speed: ratios against the bare work, other settings and a peer; writes benchmarks/README.md
 # make bundle makes the demo's run the one that the app opens where there is no other
 # make lint   ruff
 PYTHON ?= python3
@@ -10,11 +11,12 @@ DEMO_OUT ?= runs/demo
 DEMO_FLAGS ?=
 TUNE_OUT ?= runs/tune
 TUNE_FLAGS ?=
+BENCH_FLAGS ?=
 TEST_FLAGS ?= -n 2
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo bundle test tune faults lint clean
+.PHONY: demo bundle bench test tune faults lint clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/bin/python:
@@ -39,6 +41,9 @@ demo: $(VENV)/.core
 
 bundle: demo
 	$(BIN)/python -m app.bundle $(DEMO_OUT)
+
+bench: $(VENV)/.core
+	$(BIN)/python benchmarks/bench.py $(BENCH_FLAGS)
 
 test: $(VENV)/.tests
 	$(BIN)/python -m pytest $(TEST_FLAGS)

@@ -5,6 +5,7 @@ No command of its own; `python benchmarks/bench.py` runs the scripts.
 
 import json
 import os
+import resource
 import statistics
 import sys
 import time
@@ -79,10 +80,15 @@ def instructions():
     return " ".join(name for name in ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16") if name in flags)
 
 
-def resident():
-    """Resident memory of this process in MB."""
+def peak_memory():
+    """Largest resident memory of this process so far in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def private_memory():
+    """Memory of this process in MB that no other shares: without TensorFlow's library, mapped from its file."""
     rows = Path("/proc/self/status").read_text().splitlines()
-    return int(next(row for row in rows if row.startswith("VmRSS")).split()[1]) / 1024
+    return int(next(row for row in rows if row.startswith("RssAnon")).split()[1]) / 1024
 
 
 def short(value, digits=4):

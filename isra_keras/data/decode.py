@@ -122,7 +122,8 @@ def _load(path_or_bytes, max_pixels, max_bytes, draft=None):
             if draft:
                 image.draft(None, (draft, draft))
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)  # without it, a copy even where nothing is turned
+            return _to_rgb(image)
 
     try:
         return _patiently(read)

@@ -12,6 +12,9 @@ from isra_keras.data.sampling import MiddleSizes, balanced, shuffled, stream_see
 from isra_keras.errors import UserError
 
 SAMPLINGS = ("shuffle", "balanced")
+PREFETCH = 8
+"""Batches that are read ahead. TensorFlow's AUTOTUNE doubles its buffer whenever a step found it empty, up to thousands:
+gigabytes of pixels."""
 
 
 def no_middle(step):
@@ -83,7 +86,7 @@ class DomainPairs:
             raise UserError(f"Expected steps 0 <= start <= stop; received start {start}, stop {stop}.")
         steps = tf.data.Dataset.range(start, sys.maxsize if stop is None else stop)
         batches = steps.map(self._batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        batches = batches.prefetch(tf.data.AUTOTUNE)
+        batches = batches.prefetch(PREFETCH)
         return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY if stop is None
                                                                      else stop - start))  # fmt: skip
 

@@ -1,5 +1,10 @@
 """Pixels (or features) of samples: gathered from memory or read from files, cropped, shifted, mirrored."""
 
+import atexit
+import threading
+import time
+from contextlib import contextmanager
+
 import numpy as np
 import tensorflow as tf
 
@@ -102,13 +107,52 @@ class FileReader:
         return tf.ensure_shape(images, [None, self._crop, self._crop, 3]), tf.ensure_shape(used, [None])
 
     def _load(self, places):
-        images = np.empty((len(places), self._crop, self._crop, 3), "uint8")
-        used = np.empty(len(places), "int32")
+        images = np.zeros((len(places), self._crop, self._crop, 3), "uint8")
+        used = np.zeros(len(places), "int32")
+        with _leaving.reading() as goes_on:
+            if goes_on:
+                self._fill(places, images, used)
+        return images, used
+
+    def _fill(self, places, images, used):
         for row, (index, top, left, flip) in enumerate(places.tolist()):
             image, used[row] = self._store.get(index)
             part = image[top : top + self._crop, left : left + self._crop]
             images[row] = part[:, ::-1] if flip else part
-        return images, used
+
+
+class _Leaving:
+    """Lets a process end while a data set is still being read.
+
+    TensorFlow reads ahead, in threads that come back to Python for every batch. The interpreter waits for them as it
+    ends, and they wait for the interpreter, for ever. So the last readings are waited for before it ends, and what is
+    asked for after them is not read: nobody will look at it.
+    """
+
+    def __init__(self):
+        self.ends, self.running, self.last = False, 0, 0.0
+        self.lock = threading.Lock()
+        atexit.register(self.wait)
+
+    @contextmanager
+    def reading(self):
+        """Around a reading: whether it should still take place."""
+        with self.lock:
+            self.running += 1
+        try:
+            yield not self.ends
+        finally:
+            with self.lock:
+                self.running, self.last = self.running - 1, time.monotonic()
+
+    def wait(self, quiet=0.2, longest=10.0):
+        """Until no reading has run for `quiet` seconds: then everything that is read ahead is full."""
+        self.ends, started = True, time.monotonic()
+        while time.monotonic() - started < longest and (self.running or time.monotonic() - self.last < quiet):
+            time.sleep(quiet / 10)
+
+
+_leaving = _Leaving()
 
 
 def _of(values, rows):

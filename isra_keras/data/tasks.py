@@ -144,7 +144,7 @@ def folder_task(source_dir, target_dir, on_bad_image="skip"):
         target = _labelled_target(target_dir, folders, classes, on_bad_image)
     else:
         target = _unlabelled_folder(target_dir, classes, folders, on_bad_image)
-    shared = tuple(name for index, name in enumerate(classes) if index in set(target.labels.tolist())) or None
+    shared = tuple(name for name, count in zip(classes, target.class_counts) if count) or None
     return Task(f"{source.name}-{target.name}", source, target, classes, shared, "images", PHOTO_SIZE)
 
 
@@ -191,8 +191,10 @@ def make_domain(name, classes, files, labels, place, on_bad_image):
         raise UserError(f"Expected readable images in '{place}'; found none{bad}.")
     if kept.bad:
         warnings.warn(f"{name}: {image_folder.summary(kept.bad)}; skipped.", stacklevel=3)
-    paths = tuple(files[index] for index in kept.keep)
-    return Domain(name, tuple(classes), np.asarray(labels, "int32")[kept.keep], paths, None, kept.bad)
+    labels = np.asarray(labels, "int32")
+    if kept.bad:
+        files, labels = [files[index] for index in kept.keep], labels[kept.keep]
+    return Domain(name, tuple(classes), labels, tuple(files), None, kept.bad)
 
 
 def _labelled_folder(folder, names, classes, on_bad_image):

@@ -1,6 +1,7 @@
 """image_folder: which files count, in which order, and how bad ones are named."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +76,15 @@ def test_describe(tmp_path):
     for number in range(20):
         (tmp_path / f"c{number:02d}").mkdir()
     assert describe(tmp_path).endswith("c06, ... (21 entries)")
+
+
+def test_many_files_are_not_opened_before_training(tmp_path, monkeypatch):
+    paths = [str(tmp_path / f"{number}.png") for number in range(4)]
+    for path in paths[1:]:
+        save(Path(path))
+    (tmp_path / "0.png").write_bytes(b"")
+    assert len(scan(paths).bad) == 1
+    monkeypatch.setattr("isra_keras.data.image_folder.MOST_CHECKED", 3)
+    assert (list(scan(paths).keep), scan(paths).bad) == ([0, 1, 2, 3], ())
+    with pytest.raises(UserError, match="0.png"):
+        scan(paths, "error")

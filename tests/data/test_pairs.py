@@ -1,7 +1,10 @@
 """pairs: batches are a function of (seed, step), every sample comes once a pass, streams do not disturb each other."""
 
 import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -321,3 +324,12 @@ def test_an_evaluation_of_some_rows_is_that_part_of_the_whole(task):
     for name in ("images", "indices"):
         one, other = (np.concatenate([batch[name] for batch in batches]) for batches in (whole, part))
         np.testing.assert_array_equal(one[5:12], other)
+
+
+def test_a_process_ends_while_batches_are_read_ahead(tmp_path):
+    made = "from tests.data.made import save; from pathlib import Path; from isra_keras.data.pairs import DomainPairs, own_threads; " \
+           "from isra_keras.data.tasks import folder_task; "  # fmt: skip
+    files = f"[save(Path({str(tmp_path)!r}, part, f'{{i % 2}}', f'{{i}}.png')) for part in ('s', 't') for i in range(9)]; "
+    task = f"task = folder_task({str(tmp_path / 's')!r}, {str(tmp_path / 't')!r}); "
+    read = "batches = iter(own_threads(DomainPairs(task, 4, 0, 64, cache=False).dataset())); next(batches)"
+    subprocess.run([sys.executable, "-c", made + files + task + read], check=True, timeout=240, cwd=Path(__file__).parents[2])
