@@ -14,9 +14,10 @@ def take_step(model, batch, network_training=True, replica=ALONE):
     variables = model.trainable_variables
     with tf.GradientTape() if tf.executing_eagerly() else nullcontext() as tape:
         outcome = model.outcome(batch, network_training, replica)
+    # Before the gradients, at whose sums replicas wait for each other: what an objective observed is kept in the object.
+    logs = model.logs(outcome)
     gradients = tape.gradient(outcome.scaled, variables) if tape else pairwise_gradients(outcome.scaled, variables)
     pairs = [(g, v) for g, v in zip(replica.place(gradients), variables) if g is not None]
-    logs = model.logs(outcome)
     # The graph optimiser of TensorFlow 2.21 (its dependency pass) drops the edge from a read to the write that
     # follows where another read of the same weight already feeds the write: IWAN's constant weights (its
     # equation 3) were now and then those of the renewed discriminator. So every value is waited for by hand.
