@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from measure import RESULTS, ROOT, table
+from measure import RESULTS, ROOT, cell, table
 
 PAGE, FIGURES = ROOT / "benchmarks" / "README.md", ROOT / "benchmarks" / "figures"
 HIDDEN = ("probe", "commit", "cores", "instructions", "tensorflow", "keras", "target", "numpy")
@@ -155,7 +155,7 @@ def bars(name, rows, axis, mark=None):
     places = range(len(rows))
     axes.barh(places, values, xerr=spreads if any(spreads) else None, color="#4c72b0", height=0.62, capsize=3)
     for place, value, spread in zip(places, values, spreads):
-        axes.annotate(f"{value:.3g}", (value + spread, place), xytext=(4, 0), textcoords="offset points", va="center", size=8)
+        axes.annotate(cell(float(value)), (value + spread, place), xytext=(4, 0), textcoords="offset points", va="center", size=8)
     if mark is not None:
         axes.axvline(mark, color="#c44e52", linestyle="--", linewidth=1)
     axes.set_yticks(places, names, size=8)
