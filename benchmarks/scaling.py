@@ -22,7 +22,8 @@ BACKBONE_WEIGHTS = 23_534_592
 POOLED = 2048
 FLOAT = 4
 TOPIC_COPIES = 4
-"""Arrays (J, n, d) alive at once: the broadcast input, its gradient, the attention, the masks."""
+"""Arrays (J, n, h) alive at once: the receptors' hidden units, their gradient, the attention's slopes and the mask. The
+attention itself exists in blocks of topics."""
 
 
 @dataclass
@@ -128,7 +129,7 @@ def outlook(replicas, given):
         "replicas": replicas, "source_rows": rows["source"] * replicas, "rows": every, "parts": parts, "step": step,
         "images_per_second": every / step, "efficiency": (parts["network"] + parts["objectives"] / replicas) / step,
         "gradient_mb": gradients, "views_mb": views,
-        "topics_gb": TOPIC_COPIES * config.num_topics * every * config.feature_dim * FLOAT / 1e9,
+        "topics_gb": TOPIC_COPIES * config.num_topics * every * config.receptor_width * FLOAT / 1e9,
         "input": machine * own / step, "input_limit": given.decoding * given.cores,
         "minutes": config.iterations / replicas * step / 60, "steps": config.iterations / replicas,
     }  # fmt: skip
@@ -140,7 +141,7 @@ def troubles(found, given):
     if found["source_rows"] > images:
         said.append(f"the target has {images:,} images, fewer than a batch of {found['source_rows']:,}: refused")
     if found["topics_gb"] > given.memory * given.free:
-        said.append(f"{found['topics_gb']:,.0f} GB of topic masks on every GPU")
+        said.append(f"{found['topics_gb']:,.0f} GB of hidden units on every GPU")
     if found["input"] > found["input_limit"]:
         said.append(f"{found['input']:,.0f} images/s to decode on a machine that decodes {found['input_limit']:,.0f}")
     if found["efficiency"] < 0.5:
@@ -160,7 +161,7 @@ def page(given):
     )  # fmt: skip
     first = next((f"{one['replicas']} GPUs: {'; '.join(troubles(one, given))}" for one in found if troubles(one, given)),
                  "nothing up to 512 GPUs")  # fmt: skip
-    table = ["|GPUs|rows a step|network|objectives|sum of gradients|views|step|images/s|of linear|topic masks|decoding a machine|",
+    table = ["|GPUs|rows a step|network|objectives|sum of gradients|views|step|images/s|of linear|hidden units|decoding a machine|",
              "|" + "---:|" * 11]  # fmt: skip
     for one in found:
         parts = "|".join(f"{1000 * value:,.1f} ms" for value in one["parts"].values())
@@ -192,7 +193,7 @@ As many images as the recipe's {config.iterations:,} steps see on one GPU:
 First to break: {first}.
 
 - Every replica computes the objectives on the rows of all, so that methods need not know of replicas and the gradient is
-  exactly that of one GPU. Their time and the topic masks, (J, n, d) floats, {TOPIC_COPIES} at once, grow with the number of GPUs. The
+  exactly that of one GPU. Their time and the receptors' hidden units, (J, n, h) floats, {TOPIC_COPIES} at once, grow with the number of GPUs. The
   remedy would be J / R topics a replica: topics don't meet before their losses are added.
 - Views are summed where a gather would do: twice the bytes of that column, for equal bits everywhere and a plain gradient.
 - A batch larger than the target can't be drawn without repetition, and the class weights of BA3US, renewed every

@@ -32,7 +32,7 @@ def test_what_breaks_is_said():
     assert "fewer than a batch of 18,432" in scaling.troubles(scaling.outlook(512, GIVEN), GIVEN)[0]
     poor = dataclasses.replace(GIVEN, cores=1, memory=1.0)
     said = " ".join(scaling.troubles(scaling.outlook(64, poor), poor))
-    assert "topic masks" in said and "to decode" in said
+    assert "hidden units" in said and "to decode" in said
 
 
 def test_every_assumption_has_a_meaning():
