@@ -52,8 +52,7 @@ def rates(task, rounds):
     from isra_keras.data.pairs import DomainPairs, own_threads
 
     threads = os.cpu_count() or 1
-    paths = [*task.source.paths, *task.target.paths]
-    steps = max(2, min(8, len(paths) // (2 * BATCH)))
+    steps = 12
     count = 2 * BATCH * steps
     pool = ThreadPoolExecutor(threads)
     cached = DomainPairs(task, BATCH, 0, SIZE, CROP, cache=True)
@@ -66,7 +65,8 @@ def rates(task, rounds):
     def drawn(name):
         return lambda: sum(len(batch["source"]["labels"]) for batch in data[name])
 
-    chosen = [paths[index * len(paths) // count] for index in range(count)]
+    chosen = [getattr(task, role).paths[index] for batch in data["decoded cache"] for role in ("source", "target")
+              for index in batch[role]["indices"].numpy()]  # fmt: skip
     seconds = turns({"bare": lambda: list(pool.map(bare, chosen)), **{name: drawn(name) for name in data}}, rounds)
     pool.shutdown()
     return [
