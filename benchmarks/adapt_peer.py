@@ -39,7 +39,9 @@ def main(argv=None):
         return
     has = subprocess.run([args.python, "-c", "import adapt.feature_based"], capture_output=True).returncode == 0
     if not has:
-        print("Skipped: adapt can't be imported. `pip install adapt==0.4.5` into an environment, then --python or ADAPT_PYTHON.")
+        print(
+            "Skipped: adapt can't be imported. `pip install adapt==0.4.5` into an environment, then --python or ADAPT_PYTHON."
+        )
         return
     lines = [compare(method, args) for method in METHODS]
     write("adapt_peer" + "_quick" * args.quick, lines, args.out)

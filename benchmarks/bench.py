@@ -48,10 +48,18 @@ SAME_SCRIPT = {"evaluation_cheaper": "evaluation_share"}
 ENTRIES = {
     "input_pipeline": ("ratio", lambda line: line.get("from"), "images a second over the bare work's"),
     "evaluation_share": ("share", lambda line: line["case"], "share of a run that is evaluation"),
-    "evaluation_cheaper": ("evaluation_ms", lambda line: f"{line['case']}, {line['commit']}", "milliseconds an evaluation"),
+    "evaluation_cheaper": (
+        "evaluation_ms",
+        lambda line: f"{line['case']}, {line['commit']}",
+        "milliseconds an evaluation",
+    ),
     "onednn": ("off_over_on", lambda line: line["step"], "time of a step without oneDNN over the time with it"),
     "adapt_peer": ("ratio", lambda line: line["method"], "our iterations a second over adapt's"),
-    "train_step": ("isra_adds", lambda line: f"{line['backbone']} {line['side']} px", "time that ISRA adds to BA3US's step"),
+    "train_step": (
+        "isra_adds",
+        lambda line: f"{line['backbone']} {line['side']} px",
+        "time that ISRA adds to BA3US's step",
+    ),
 }
 """{script: (field, name of a line, axis)} of the figures."""
 
@@ -62,7 +70,10 @@ def main(argv=None):
     args = parser.parse_args(argv)
     failed = [] if args.report else [name for name, options in SCRIPTS.items() if not run(name, options)]
     write_page()
-    print(f"{PAGE.relative_to(ROOT)} and {FIGURES.relative_to(ROOT)}/ are new." + (f" Failed: {', '.join(failed)}." if failed else ""))
+    print(
+        f"{PAGE.relative_to(ROOT)} and {FIGURES.relative_to(ROOT)}/ are new."
+        + (f" Failed: {', '.join(failed)}." if failed else "")
+    )
     return int(bool(failed))
 
 
@@ -104,7 +115,12 @@ def write_page():
         if not lines:
             continue
         script = SAME_SCRIPT.get(name, name)
-        parts += [f"## {title}", "", f"`python benchmarks/{script}.py{' --quick' if quick else ''}`: {sentence(script)}", ""]
+        parts += [
+            f"## {title}",
+            "",
+            f"`python benchmarks/{script}.py{' --quick' if quick else ''}`: {sentence(script)}",
+            "",
+        ]
         for probe in dict.fromkeys(line.get("probe") for line in lines):
             shown = [line for line in lines if line.get("probe") == probe]
             hidden = [key for key in HIDDEN if key != "commit" or len({line.get("commit") for line in lines}) == 1]
@@ -124,7 +140,13 @@ def sentence(name):
 def measured_on(lines):
     """What the lines say of the machine and the versions."""
     seen = {key: list(dict.fromkeys(str(line[key]) for line in lines if line.get(key))) for key in HIDDEN[1:6]}
-    said = {"commit": "commit", "cores": "cores", "instructions": "processor", "tensorflow": "TensorFlow", "keras": "Keras"}
+    said = {
+        "commit": "commit",
+        "cores": "cores",
+        "instructions": "processor",
+        "tensorflow": "TensorFlow",
+        "keras": "Keras",
+    }
     return "; ".join(f"{said[key]} {', '.join(values)}" for key, values in seen.items() if values) + "."
 
 
@@ -155,7 +177,9 @@ def bars(name, rows, axis, mark=None):
     places = range(len(rows))
     axes.barh(places, values, xerr=spreads if any(spreads) else None, color="#4c72b0", height=0.62, capsize=3)
     for place, value, spread in zip(places, values, spreads):
-        axes.annotate(cell(float(value)), (value + spread, place), xytext=(4, 0), textcoords="offset points", va="center", size=8)
+        axes.annotate(
+            cell(float(value)), (value + spread, place), xytext=(4, 0), textcoords="offset points", va="center", size=8
+        )
     if mark is not None:
         axes.axvline(mark, color="#c44e52", linestyle="--", linewidth=1)
     axes.set_yticks(places, names, size=8)

@@ -32,6 +32,7 @@ TARGETS = {"rate": 0.85, "waiting": 0.05, "start_seconds": 10.0, "start_memory_m
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--trees", help="keep the folders of hard links here and take them again")
     parser.add_argument("--start", help=argparse.SUPPRESS)  # child: time the start of training on this folder
     parser.add_argument("--out", help="write the lines there instead")
     args = parser.parse_args(argv)
@@ -39,12 +40,16 @@ def main(argv=None):
         print(json.dumps(start(args.start)))
         return
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        lines = [start_line(count, Path(folder)) for count in (10_000, 100_000 if args.quick else 1_300_000)]
+        lines = [
+            start_line(count, Path(args.trees or folder)) for count in (10_000, 100_000 if args.quick else 1_300_000)
+        ]
         task = small_task(Path(folder))
         lines = [*rates(task, 3 if args.quick else 7), waiting(task, 2 if args.quick else 5), *lines]
     write("input_pipeline" + "_quick" * args.quick, lines, args.out)
     for probe in ("rate", "waiting", "start"):
-        print(table([{k: v for k, v in line.items() if k != "probe"} for line in lines if line["probe"] == probe]), "\n")
+        print(
+            table([{k: v for k, v in line.items() if k != "probe"} for line in lines if line["probe"] == probe]), "\n"
+        )
 
 
 def rates(task, rounds):
@@ -52,8 +57,7 @@ def rates(task, rounds):
     from isra_keras.data.pairs import DomainPairs, own_threads
 
     threads = os.cpu_count() or 1
-    paths = [*task.source.paths, *task.target.paths]
-    steps = max(2, min(8, len(paths) // (2 * BATCH)))
+    steps = 12
     count = 2 * BATCH * steps
     pool = ThreadPoolExecutor(threads)
     cached = DomainPairs(task, BATCH, 0, SIZE, CROP, cache=True)
@@ -66,7 +70,8 @@ def rates(task, rounds):
     def drawn(name):
         return lambda: sum(len(batch["source"]["labels"]) for batch in data[name])
 
-    chosen = [paths[index * len(paths) // count] for index in range(count)]
+    chosen = [getattr(task, role).paths[index] for batch in data["decoded cache"] for role in ("source", "target")
+              for index in batch[role]["indices"].numpy()]  # fmt: skip
     seconds = turns({"bare": lambda: list(pool.map(bare, chosen)), **{name: drawn(name) for name in data}}, rounds)
     pool.shutdown()
     return [
@@ -84,7 +89,8 @@ def bare(path):
 
     with Image.open(path) as image:
         image.draft(None, (2 * SIZE, 2 * SIZE))
-        square = image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+        upright = image if image.mode == "RGB" else image.convert("RGB")
+        square = upright.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
     edge = (SIZE - CROP) // 2
     return np.asarray(square)[edge : edge + CROP, edge : edge + CROP].copy()
 
@@ -121,7 +127,8 @@ def waiting(task, steps):
 def start_line(count, folder):
     """The line of the start on a folder of `count` files."""
     place = folder / str(count)
-    make_tree(place, count)
+    if not place.exists():
+        make_tree(place, count)
     command = [sys.executable, __file__, "--start", str(place)]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     values = json.loads(found.stdout.splitlines()[-1])
@@ -156,7 +163,9 @@ def make_tree(place, count):
         for label in range(CLASSES if name == "source" else 1):
             home = place / name / f"{label:04d}"
             home.mkdir(parents=True)
-            for number in range(files * label // CLASSES, files * (label + 1) // CLASSES) if name == "source" else range(360):
+            for number in (
+                range(files * label // CLASSES, files * (label + 1) // CLASSES) if name == "source" else range(360)
+            ):
                 os.link(images[number % len(images)], home / f"image_{number:07d}.jpg")
 
 
@@ -192,7 +201,9 @@ def some_images(place, count=40):
     place.mkdir(parents=True)
     if data_folder():
         found = sorted((data_folder() / "office_caltech10" / "amazon").glob("*/*.jpg"))
-        return [Path(shutil.copy(path, place / f"{i}.jpg")) for i, path in enumerate(found[:: len(found) // count][:count])]
+        return [
+            Path(shutil.copy(path, place / f"{i}.jpg")) for i, path in enumerate(found[:: len(found) // count][:count])
+        ]
     import numpy as np
     from PIL import Image
 

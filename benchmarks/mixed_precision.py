@@ -1,7 +1,7 @@
 """Accuracy and step time of Keras's mixed precisions against float32.
 
-    python benchmarks/mixed_precision.py            glyphs, Office-Caltech10 features and images' step times
-    python benchmarks/mixed_precision.py --quick    fewer seeds, tasks and iterations
+    python benchmarks/mixed_precision.py            glyphs and Office-Caltech10 features; without bfloat16 in hardware, hours
+    python benchmarks/mixed_precision.py --quick    small_cnn's step, one task of features, fewer seeds and iterations
 
 `mixed_float16` (with loss scaling) is meant for GPUs, `mixed_bfloat16` for CPUs with AVX512-BF16 or AMX: others compute
 it in float32 with conversions around. Here half precision is the backbone's alone; bottleneck, classifier, discriminators
@@ -33,17 +33,22 @@ def main(argv=None):
     parser.add_argument("--out", help="write the lines there instead")
     args = parser.parse_args(argv)
     seeds, iterations = (2, 100) if args.quick else (3, 300)
-    lines = [step_line(name, shape, 3 if args.quick else 9) for name, shape in list(STEPS.items())[: 1 if args.quick else 2]]
-    runs = [{"dataset": "glyphs"}]
+    lines = [
+        step_line(name, shape, 3 if args.quick else 9) for name, shape in list(STEPS.items())[: 1 if args.quick else 2]
+    ]
+    runs = [] if args.quick else [{"dataset": "glyphs"}]
     if data_folder():
         runs += [{"dataset": "office_caltech10_features", "source": source, "target": target}
                  for source, target in PAIRS[: 1 if args.quick else 3]]  # fmt: skip
+    write("mixed_precision" + "_quick" * args.quick, lines, args.out)
     for data in runs:
         lines += accuracy_lines(data, range(seeds), iterations)
         write("mixed_precision" + "_quick" * args.quick, lines, args.out)
     print(f"This processor has {instructions()}: {native()}")
     for probe in ("step", "accuracy"):
-        print(table([{k: v for k, v in line.items() if k != "probe"} for line in lines if line["probe"] == probe]), "\n")
+        print(
+            table([{k: v for k, v in line.items() if k != "probe"} for line in lines if line["probe"] == probe]), "\n"
+        )
     if not data_folder():
         print("Skipped what needs ISRA_TEST_DATA.")
 

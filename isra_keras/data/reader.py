@@ -118,7 +118,11 @@ class FileReader:
         for row, (index, top, left, flip) in enumerate(places.tolist()):
             image, used[row] = self._store.get(index)
             part = image[top : top + self._crop, left : left + self._crop]
-            images[row] = part[:, ::-1] if flip else part
+            if flip:
+                for channel in range(3):  # one by one: backwards, pixels of three bytes take eight times as long
+                    images[row, ..., channel] = part[:, ::-1, channel]
+            else:
+                images[row] = part
 
 
 class _Leaving:
