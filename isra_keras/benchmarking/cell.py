@@ -25,7 +25,7 @@ from isra_keras.errors import NotFinite
 from isra_keras.objective import Evaluation
 from isra_keras.selection.collapse import CollapseWatch
 from isra_keras.selection.probe import source_probe
-from isra_keras.training.build import build_model
+from isra_keras.training.build import build_model, evaluation_rows
 from isra_keras.training.callbacks import Callbacks
 from isra_keras.training.determinism import policy
 from isra_keras.training.interrupt import Interrupted
@@ -176,7 +176,7 @@ class CellTraining(Training):
     def predict(self, domain):
         if self.task.kind != "features":
             return super().predict(domain)
-        size = 2 * self.config.batch_size
+        size = evaluation_rows(self.config, self.task)
         batches = ({"images": domain.arrays[start : start + size]} for start in range(0, len(domain), size))
         evaluation: Evaluation = self.model.predict_domain(batches)
         return evaluation, np.arange(len(domain))

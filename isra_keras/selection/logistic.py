@@ -22,8 +22,7 @@ def domain_probability(source, target, penalty=1.0, iterations=500):
     Returns:
         (M,) float64 in (0, 1), with the domains' shares as prior: M source and N target rows.
     """
-    rows = np.concatenate([source, target]).astype("float64")
-    rows = ((rows - rows.mean(axis=0)) / np.maximum(rows.std(axis=0), 1e-12)).astype("float32")
+    rows = standardised(np.concatenate([source, target]))
     labels = np.repeat([0.0, 1.0], [len(source), len(target)])
 
     def loss(flat):
@@ -37,3 +36,43 @@ def domain_probability(source, target, penalty=1.0, iterations=500):
     options = {"maxiter": iterations, "gtol": 1e-5, "ftol": 1e-9}
     found = minimize(loss, np.zeros(rows.shape[1] + 1), jac=True, method="L-BFGS-B", options=options).x
     return expit(rows[: len(source)] @ found[:-1] + found[-1])
+
+
+def standardised(rows, block=64):
+    """Columns of mean 0 and deviation 1, reckoned in float64 and rounded once.
+
+    A few rows at a time: fresh memory for all of them in float64, several times over, took as long as the fit. The sums
+    take the rows in the order that NumPy's `mean` and `std` take them, so every bit is theirs.
+
+    Args:
+        rows: (N, d).
+        block: rows at a time.
+
+    Returns:
+        (N, d) float32.
+    """
+    buffer = np.empty((block + 1, rows.shape[1]))  # the sum so far, then the rows
+    starts = range(0, len(rows), block)
+
+    def mean(change):
+        total = np.zeros(rows.shape[1])
+        for start in starts:
+            part = rows[start : start + block]
+            buffer[0], buffer[1 : len(part) + 1] = total, part
+            change(buffer[1 : len(part) + 1])
+            np.add.reduce(buffer[: len(part) + 1], axis=0, out=total)
+        return total / len(rows)
+
+    def square(part):
+        part -= centre
+        part *= part
+
+    centre = mean(lambda part: None)
+    deviation = np.maximum(np.sqrt(mean(square)), 1e-12)
+    result = np.empty(rows.shape, "float32")
+    for start in starts:
+        part = buffer[: len(rows[start : start + block])]
+        np.subtract(rows[start : start + block], centre, out=part)
+        part /= deviation
+        result[start : start + block] = part
+    return result

@@ -11,9 +11,11 @@ None of them sees a target label. `SCORES` names them all with the direction in 
 
 import numpy as np
 
+from isra_keras.selection.blas import one_blas_thread
 from isra_keras.selection.logistic import domain_probability
 
 MAX_ROWS = 4000  # pairwise and iterative scores look at this many evenly spaced rows
+SND_BLOCK = 64  # rows of pairwise similarities at a time
 
 
 def softmax(logits):
@@ -52,6 +54,7 @@ def information_maximisation(features, logits, source_features=None, source_logi
     return float(entropies(probabilities.mean(axis=0)) - entropies(probabilities).mean())
 
 
+@one_blas_thread
 def soft_neighbourhood_density(
     features, logits, source_features=None, source_logits=None, source_labels=None, temperature=0.05, max_rows=MAX_ROWS
 ):
@@ -68,15 +71,20 @@ def soft_neighbourhood_density(
     if len(probabilities) < 2:
         return 0.0
     unit = probabilities / np.linalg.norm(probabilities, axis=1, keepdims=True)
-    total = 0.0
-    for start in range(0, len(unit), 500):
-        similar = (unit[start : start + 500] @ unit.T - 1.0) / temperature  # at most 0: no overflow
-        weights = np.exp(similar)
-        rows = np.arange(len(similar))
-        weights[rows, rows + start] = 0.0
-        mass = weights.sum(axis=1)
+    columns, total = np.ascontiguousarray(unit.T), 0.0
+    # As many rows at a time as the processor's cache holds, twice over and in the same memory.
+    similar, weights = (np.empty((SND_BLOCK, len(unit)), "float32") for _ in range(2))
+    for start in range(0, len(unit), SND_BLOCK):
+        rows = np.arange(len(unit[start : start + SND_BLOCK]))
+        near, shares = similar[: len(rows)], weights[: len(rows)]
+        np.matmul(unit[start : start + SND_BLOCK], columns, out=near)
+        near -= 1.0
+        near /= temperature  # at most 0: no overflow
+        np.exp(near, out=shares)
+        shares[rows, rows + start] = 0.0
+        mass = shares.sum(axis=1)
         # -sum p log p with p = w / mass and log w = similar
-        total += float(np.sum(np.log(mass) - np.einsum("ij,ij->i", weights, similar) / mass, dtype="float64"))
+        total += float(np.sum(np.log(mass) - np.einsum("ij,ij->i", shares, near) / mass, dtype="float64"))
     return total / len(unit)
 
 

@@ -1,5 +1,6 @@
 """SemanticAlignment: ISRA as a plug-in over any method, in the paper's and the authors' form."""
 
+import math
 from dataclasses import replace
 
 import keras
@@ -7,8 +8,7 @@ import numpy as np
 from keras import ops
 
 from isra_keras.objective import Objective, Views
-from isra_keras.semantic.alignment import attention_sparsity, topic_alignment
-from isra_keras.semantic.attention import normalise_attention, topic_attention
+from isra_keras.semantic.blocks import align_topics, block_size, hidden_slopes, response_gradients
 from isra_keras.semantic.class2vec import Class2Vec, reconstruction_error
 from isra_keras.semantic.receptors import TopicReceptors
 
@@ -37,6 +37,8 @@ class SemanticAlignment(Objective):
         receptor_width: hidden units of a receptor.
         variant: "paper" or "reference".
         normalisation: "frobenius" over the batch, or "row" (the paper does not say which).
+        topic_block: topics whose attention exists at once: "auto" takes what suits the device, None all J. It changes
+            speed and memory, and the results by roundings.
         reference_quirks: the factor n' counts the last middle batch even after it has shrunk to nothing.
 
     Reference:
@@ -46,7 +48,8 @@ class SemanticAlignment(Objective):
     multipliers = {"class2vec": (10.0, 2.0), "receptors": (1.0, 10.0)}
 
     def __init__(self, num_topics=256, class2vec_weight=1.0, alignment_weight=1.0, receptor_l1=0.5, receptor_width=128,
-                 variant="reference", normalisation="frobenius", reference_quirks=False, **kwargs):  # fmt: skip
+                 variant="reference", normalisation="frobenius", reference_quirks=False, topic_block="auto",
+                 **kwargs):  # fmt: skip
         kwargs.setdefault("name", "semantic")
         super().__init__(**kwargs)
         if variant not in VARIANTS:
@@ -54,6 +57,8 @@ class SemanticAlignment(Objective):
         self.num_topics, self.receptor_l1, self.receptor_width = num_topics, receptor_l1, receptor_width
         self.class2vec_weight, self.alignment_weight = class2vec_weight, alignment_weight
         self.variant, self.normalisation, self.reference_quirks = variant, normalisation, reference_quirks
+        block_size(topic_block, num_topics, 1, 1)  # refuses what is no block
+        self.topic_block = topic_block
         self.class2vec = Class2Vec(num_topics)
         self.receptors = TopicReceptors(num_topics, receptor_width)
         self._observed = {}
@@ -69,17 +74,18 @@ class SemanticAlignment(Objective):
     def loss_terms(self, views, context):
         features = self.rows(views)
         embeddings, reconstructions = self.class2vec(features)
-        receptor_loss, attention = self.receive(features, embeddings)
-        attention = normalise_attention(attention, self.normalisation, self.attention_count(views, features))
-        topics = topic_alignment(attention, features, self.row_weights(views))
-        if self.variant == "reference":
-            topics = topics / features.shape[-1]  # the script takes the mean over d
-        self._observed["alignment_largest_topic"] = ops.max(topics)
-        self._observed["attention_sparsity"] = attention_sparsity(attention)
+        receptor_loss, hidden, factors = self.regress(features, embeddings)
+        aligned = align_topics(
+            self.receptors, hidden, factors, features, self.row_weights(views), self.normalisation,
+            self.attention_count(views, features), block_size(self.topic_block, self.num_topics, *features.shape),
+        )  # fmt: skip
+        entries = features.shape[-1] if self.variant == "reference" else 1  # the script takes the mean over d
+        self._observed["alignment_largest_topic"] = aligned["largest"] / entries
+        self._observed["attention_sparsity"] = aligned["sparsity"]
         return {
             "class2vec": self.class2vec_weight * self.reconstruction(views, features, reconstructions),  # Eq. 1
             "receptors": receptor_loss,  # Eq. 2
-            "alignment": self.alignment_weight * ops.sum(topics),  # Eq. 3
+            "alignment": self.alignment_weight * aligned["alignment"] / entries,  # Eq. 3
         }
 
     def topic_terms(self, views, context):
@@ -103,28 +109,36 @@ class SemanticAlignment(Objective):
             return ops.mean(errors) / features.shape[-1]
         return ops.mean(errors[: views.source.size]) + ops.mean(errors[views.source.size :])
 
-    def receive(self, features, embeddings):
-        """Receptor loss (float32 scalar) and raw attention (J, n, d), from one pass through the bank.
+    def regress(self, features, embeddings):
+        """The receptors' loss, and what their attention is computed from.
 
         The receptors regress each topic from the features, both constants. Paper: sums over rows (Eq. 2) and
-        |dg/dx|. Reference: means, L1 with the bias, and |d loss/dx|.
+        |dg/dx|. Reference: means, L1 with the bias, and |d loss/dx|, which is |dg/dx| times the row's residual.
+
+        Returns:
+            (loss float32 scalar, hidden units (J, n, h), factors (J, n) of the attention or None for ones).
         """
         wanted = ops.stop_gradient(ops.transpose(embeddings))  # (J, n)
-        topics, count = self.num_topics, features.shape[0]
+        hidden = self.receptors.hidden(ops.stop_gradient(features))
+        residuals = self.receptors.respond(hidden) - wanted
+        squares, factors = ops.square(residuals), None
+        data = ops.sum(squares) / self.num_topics
         if self.variant == "reference":
-
-            def response(copies):
-                return ops.square(wanted - self.receptors(copies)) / (count * topics)
-
-            errors, attention = topic_attention(response, features, topics)
-            data, squares = ops.sum(errors), errors * (count * topics)
-        else:
-            responses, attention = topic_attention(self.receptors, features, topics)
-            squares = ops.square(wanted - responses)
-            data = ops.sum(squares) / topics
+            count = features.shape[0]
+            data, factors = data / count, ops.stop_gradient(residuals) * (2.0 / (count * self.num_topics))
         self._observe_receptors(wanted, squares)
-        penalty = self.receptors.l1(with_bias=self.variant == "reference")
-        return data + self.receptor_l1 * penalty / topics, attention
+        penalty = self.receptors.l1()  # one pass over the largest weights there are, for the loss and for what is observed
+        self._observed["receptor_mean_weight"] = ops.stop_gradient(penalty) / math.prod(self.receptors.hidden_kernel.shape)
+        if self.variant == "reference":
+            penalty = penalty + self.receptors.bias_l1()
+        return data + self.receptor_l1 * penalty / self.num_topics, hidden, factors
+
+    def receive(self, features, embeddings):
+        """Receptor loss (float32 scalar) and raw attention (J, n, d), whole; see `regress`."""
+        loss, hidden, factors = self.regress(features, embeddings)
+        slopes = hidden_slopes(hidden, ops.convert_to_tensor(self.receptors.output_kernel), factors)
+        gradients = response_gradients(slopes, ops.convert_to_tensor(self.receptors.hidden_kernel))
+        return loss, ops.stop_gradient(ops.abs(gradients))
 
     def row_weights(self, views):
         """(n,) factors that turn the masked sum over rows into source minus target."""
@@ -154,7 +168,6 @@ class SemanticAlignment(Objective):
         explained = ops.maximum(explained, -1.0)
         self._observed["receptor_r2"] = ops.sum(varies * explained) / ops.maximum(ops.sum(varies), 1.0)
         self._observed["active_topics"] = ops.mean(varies)
-        self._observed["receptor_mean_weight"] = ops.mean(ops.abs(self.receptors.hidden_kernel))
 
     def diagnostics(self, views, context):
         observed, self._observed = self._observed, {}
@@ -170,6 +183,7 @@ class SemanticAlignment(Objective):
             "variant": self.variant,
             "normalisation": self.normalisation,
             "reference_quirks": self.reference_quirks,
+            "topic_block": self.topic_block,
         }
 
 

@@ -38,15 +38,25 @@ class TopicReceptors(keras.layers.Layer):
 
     def call(self, features):
         """Responses (J, n) to features (J, n, d), or to (n, d), the same for every topic."""
+        return self.respond(self.hidden(features))
+
+    def hidden(self, features):
+        """Hidden units (J, n, h) for features (J, n, d), or (n, d), the same for every topic."""
         if len(features.shape) == 2:
             features = features[None]
-        hidden = ops.relu(ops.matmul(features, self.hidden_kernel) + self.hidden_bias[:, None, :])
+        return ops.relu(ops.matmul(features, self.hidden_kernel) + self.hidden_bias[:, None, :])
+
+    def respond(self, hidden):
+        """Responses (J, n) of hidden units (J, n, h)."""
         return ops.matmul(hidden, self.output_kernel)[..., 0] + self.output_bias
 
-    def l1(self, with_bias=False):
-        """sum_j ||W_j||_1 of the first layer, with ||b_j||_1 if asked: float32 scalar. Sub-gradient 0 at 0."""
-        norm = ops.sum(ops.abs(self.hidden_kernel))
-        return norm + ops.sum(ops.abs(self.hidden_bias)) if with_bias else norm
+    def l1(self):
+        """sum_j ||W_j||_1 of the first layer: float32 scalar. Sub-gradient 0 at 0."""
+        return ops.sum(ops.abs(self.hidden_kernel))
+
+    def bias_l1(self):
+        """sum_j ||b_j||_1, which the authors' code adds: float32 scalar."""
+        return ops.sum(ops.abs(self.hidden_bias))
 
     def get_config(self):
         return super().get_config() | {"num_topics": self.num_topics, "width": self.width}

@@ -13,6 +13,8 @@ from isra_keras.training.optimizer import PartwiseSGD
 from isra_keras.training.part_momentum import PartMomentumSGD
 from isra_keras.training.schedules import InverseDecay
 
+FEATURE_ROWS = 1024
+
 
 def build_model(config, task):
     """Network, method, plug-in and optimiser of a run, compiled for the method's first stage.
@@ -123,6 +125,11 @@ def stage_lengths(iterations, stages):
     while sum(lengths) > iterations:
         lengths[lengths.index(max(lengths))] -= 1
     return lengths
+
+
+def evaluation_rows(config, task):
+    """Rows of a batch of an evaluation: features take little memory, and few large batches less time than many."""
+    return max(FEATURE_ROWS if task.kind == "features" else 0, 2 * config.batch_size)
 
 
 def sample_shape(config, task):

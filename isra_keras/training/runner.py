@@ -11,8 +11,9 @@ from isra_keras.data.image_folder import summary, table
 from isra_keras.data.pairs import DomainPairs, evaluation_dataset, own_threads, plain_errors
 from isra_keras.model import WARMUP
 from isra_keras.selection import NEEDS_SOURCE, CollapseWatch, score_all
+from isra_keras.selection.blas import one_blas_thread
 from isra_keras.selection.oracle import oracle_accuracy
-from isra_keras.training.build import build_model, make_schedule, stage_lengths
+from isra_keras.training.build import build_model, evaluation_rows, make_schedule, stage_lengths
 from isra_keras.training.callbacks import Callbacks
 from isra_keras.training.checkpoint import CheckpointFolder, gather, restore, without_optimizer, write_text
 from isra_keras.training.determinism import policy
@@ -212,6 +213,7 @@ class Training:
 
     # ---------------------------------------------------------------- evaluation
 
+    @one_blas_thread
     def evaluate(self):
         """Predicts the target, renews class weights, scores, selects, saves a checkpoint."""
         started = time.monotonic()
@@ -252,7 +254,7 @@ class Training:
         """(`Evaluation`, (N,) positions of its rows) of a whole domain."""
         config, indices, done = self.config, [], 0
         if id(domain) not in self.evaluation_data:  # once: TensorFlow keeps what it traced for a data set for ever
-            data = evaluation_dataset(domain, 2 * config.batch_size, config.image_size, config.crop_size)
+            data = evaluation_dataset(domain, evaluation_rows(config, self.task), config.image_size, config.crop_size)
             self.evaluation_data[id(domain)] = own_threads(data)
         data = self.evaluation_data[id(domain)]
 

@@ -1,0 +1,110 @@
+"""What the measuring scripts share: taking turns, medians, and lines of results with what they were measured on.
+
+No command of its own; `python benchmarks/bench.py` runs the scripts.
+"""
+
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+
+def data_folder():
+    """The folder of real data (`ISRA_TEST_DATA`) as a `Path`, or None: measure on made data, or skip."""
+    folder = os.environ.get("ISRA_TEST_DATA")
+    return Path(folder) if folder and Path(folder).is_dir() else None
+
+
+def turns(functions, rounds, warm=1):
+    """Calls functions in turn, so that whatever else the machine does slows all alike.
+
+    Args:
+        functions: {name: function without arguments}.
+        rounds: how often each is timed.
+        warm: calls of each before that.
+
+    Returns:
+        {name: median seconds}.
+    """
+    seconds = {name: [] for name in functions}
+    for number in range(-warm, rounds):
+        for name, function in functions.items():
+            started = time.perf_counter()
+            function()
+            if number >= 0:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def write(name, lines, out=None):
+    """Replaces the results of a script by these lines, with commit, processor and versions.
+
+    Args:
+        name: of the file in benchmarks/results, without .jsonl.
+        lines: list of flat dicts.
+        out: another file, or None.
+    """
+    path = Path(out) if out else RESULTS / f"{name}.jsonl"
+    text = "".join(json.dumps(line | machine()) + "\n" for line in lines)
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def machine():
+    """What a result depends on: {"commit", "cores", "instructions", "tensorflow", "keras"}."""
+    from importlib.metadata import version
+
+    from isra_keras.benchmarking.store import commit
+
+    return {"commit": commit(), "cores": os.cpu_count(), "instructions": instructions(),
+            "tensorflow": version("tensorflow"), "keras": version("keras")}  # fmt: skip
+
+
+def instructions():
+    """The processor's instructions that matter here, "avx2 fma"; "" where it doesn't tell."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+    flags = next((row.split(":")[1].split() for row in text.splitlines() if row.startswith("flags")), [])
+    return " ".join(name for name in ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16") if name in flags)
+
+
+def resident():
+    """Resident memory of this process in MB."""
+    rows = Path("/proc/self/status").read_text().splitlines()
+    return int(next(row for row in rows if row.startswith("VmRSS")).split()[1]) / 1024
+
+
+def short(value, digits=4):
+    """A float of so many digits."""
+    return float(f"{value:.{digits}g}")
+
+
+def table(lines, columns=None):
+    """Markdown table of flat dicts; `columns` names and orders them, all if None."""
+    columns = columns or list(dict.fromkeys(name for line in lines for name in line))
+    rows = [columns, ["---"] * len(columns), *([cell(line.get(name)) for name in columns] for line in lines)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def cell(value):
+    """A value as a table shows it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {cell(part)}" for name, part in value.items())
+    return f"{value:,}" if isinstance(value, int) else str(value)

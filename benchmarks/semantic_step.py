@@ -1,0 +1,206 @@
+"""The semantic step against a loop over topics in PyTorch and against bare matrix products; many topics in blocks.
+
+    python benchmarks/semantic_step.py            ratios at the sizes of the paper, about two minutes on two cores
+    python benchmarks/semantic_step.py --many     time and memory against J, d and n up to J = 1,024, d = 2,048, n = 512
+
+A step: receptors forward, their gradient with the L1 norm's, attention, alignment and its gradient to the features. The
+floor is three batched matrix products of the same sizes (receptors forward, gradient of their kernels, attention), by
+TensorFlow or PyTorch, whichever is faster here. Every measurement is a process of its own; the sides take turns, and of
+all turns the shortest counts. One line each in benchmarks/results/semantic_step.jsonl.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import isra_keras  # noqa: E402, F401  sets what TensorFlow starts with
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "semantic_step.jsonl"
+SIZES = ((512, 256), (256, 64), (2048, 64), (2048, 16))
+MANY = (
+    [{"depth": 2048, "topics": topics, "rows": 512} for topics in (64, 128, 256, 512, 1024)]
+    + [{"depth": depth, "topics": 256, "rows": 512} for depth in (256, 512, 1024)]
+    + [{"depth": 2048, "topics": 256, "rows": rows} for rows in (64, 128, 256)]
+)
+WIDTH = 128
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--many", action="store_true", help="many topics instead")
+    parser.add_argument("--rows", type=int, nargs="+", default=[81, 512])
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # a measurement in this very process, as JSON
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(measure(**json.loads(args.one))))
+        return
+    lines = many() if args.many else ratios(args.rows, args.turns)
+    kept = [line for line in read(args.out) if line["kind"] != ("many" if args.many else "ratio")]
+    args.out.write_text("".join(json.dumps(line) + "\n" for line in kept + lines), encoding="utf-8")
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def ratios(rows, turns):
+    """A line for each size."""
+    lines = []
+    for count in rows:
+        for depth, topics in SIZES:
+            size = {"depth": depth, "topics": topics, "rows": count}
+            best = {}
+            for _ in range(turns):
+                for side in ("ours", "loop", "tensorflow_floor", "torch_floor"):
+                    found = alone(side=side, **size)
+                    best[side] = min(found["ms"], best.get(side, found["ms"]))
+            floor = min(best.pop("tensorflow_floor"), best.pop("torch_floor"))
+            line = {"kind": "ratio", **size, "threads": os.cpu_count(), **{f"{k}_ms": round(v, 2) for k, v in best.items()},
+                    "floor_ms": round(floor, 2), "loop_over_ours": round(best["loop"] / best["ours"], 2),
+                    "ours_over_floor": round(best["ours"] / floor, 2)}  # fmt: skip
+            lines.append(line)
+            print(f"d {depth:5} J {topics:4} n {count:4}: ours {line['ours_ms']:8.1f} ms, loop {line['loop_ms']:8.1f} ms "
+                  f"({line['loop_over_ours']:.1f} x ours), floor {floor:8.1f} ms (ours {line['ours_over_floor']:.2f} x)",
+                  flush=True)  # fmt: skip
+    return lines
+
+
+def many():
+    """A line for each size; at J = 64 the attention made whole beside it."""
+    lines = []
+    for size in MANY:
+        found = {"kind": "many", **size, **alone(side="ours", repeats=2, **size)}
+        if size["topics"] == 64:
+            whole = alone(side="ours", repeats=2, block=None, **size)
+            found["whole_mb"], found["whole_ms"] = whole["extra_mb"], whole["ms"]
+            found["difference"] = abs(whole["alignment"] - found["alignment"]) / abs(whole["alignment"])
+        lines.append(found)
+        print(f"J {size['topics']:4} d {size['depth']:4} n {size['rows']:3}: {found['ms'] / 1e3:6.2f} s, "
+              f"{found['extra_mb']:6.0f} MB beyond weights and gradients ({found['weights_mb']:.0f} MB each)"
+              + (f"; whole {found['whole_mb']:.0f} MB, results differ by {found['difference']:.1e}"
+                 if "whole_mb" in found else ""), flush=True)  # fmt: skip
+    return lines
+
+
+def alone(**what):
+    """A measurement in a process of its own."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--one", json.dumps(what)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"Measuring {what} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(side, depth, topics, rows, repeats=9, block="auto"):
+    """{"ms": shortest step, ...} of a side."""
+    makers = {"ours": our_step, "loop": loop_step, "tensorflow_floor": tensorflow_floor, "torch_floor": torch_floor}
+    step, more = makers[side](depth, topics, rows, block)
+    resident = memory("VmRSS")
+    step()
+    times = []
+    while len(times) < repeats and sum(times) < 20:
+        started = time.perf_counter()
+        value = step()
+        times.append(time.perf_counter() - started)
+    result = {"ms": 1e3 * min(times)}
+    if side == "ours":
+        weights = more["weights_mb"]
+        result |= {"extra_mb": round(memory("VmHWM") - resident - weights), "alignment": float(value)} | more
+    return result
+
+
+def memory(field):
+    """MB, a line of /proc/self/status."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+
+
+def parts(rows):
+    """Rows of source, target and middle batch."""
+    middle = rows // 9
+    source = (rows - middle) // 2
+    return source, rows - middle - source, middle
+
+
+def our_step(depth, topics, rows, block):
+    import tensorflow as tf
+
+    from isra_keras.objective import View, Views
+    from isra_keras.semantic import SemanticAlignment
+
+    semantic = SemanticAlignment(topics, receptor_width=WIDTH, variant="reference", topic_block=block)
+    semantic.build_parts(depth, 10, depth, {})
+    domains = [tf.random.stateless_normal((count, depth), (1, number)) for number, count in enumerate(parts(rows))]
+    weights = [weight.value for weight in semantic.receptors.trainable_variables]
+
+    @tf.function(autograph=False)
+    def step(*domains):
+        views = [View(images=None, pooled=None, features=one, logits=None) for one in domains]
+        with tf.GradientTape() as tape:
+            tape.watch(domains)
+            terms = semantic.loss_terms(Views(*views), None)
+            total = terms["receptors"] + terms["alignment"]
+        gradients = tape.gradient(total, [*domains, *weights])
+        return terms["alignment"], gradients
+
+    def run():
+        alignment, gradients = step(*domains)
+        gradients[0].numpy()
+        return alignment.numpy()
+
+    return run, {"weights_mb": round(sum(4 * int(tf.size(weight)) for weight in weights) / 2**20)}
+
+
+def loop_step(depth, topics, rows, _):
+    import torch
+
+    from benchmarks.topic_loop import TopicLoop
+
+    torch.manual_seed(0)
+    loop = TopicLoop(depth, topics, WIDTH)
+    features = torch.randn(rows, depth, requires_grad=True)
+    embeddings = torch.relu(torch.randn(rows, topics))
+    return lambda: float(loop.step(features, embeddings, parts(rows)[0])[1]), {}
+
+
+def tensorflow_floor(depth, topics, rows, _):
+    import tensorflow as tf
+
+    features, kernel, slopes = (tf.random.stateless_normal(shape, (2, 3)) for shape in
+                                ((rows, depth), (topics, depth, WIDTH), (topics, rows, WIDTH)))  # fmt: skip
+
+    @tf.function(autograph=False)
+    def products(features, kernel, slopes):
+        return (tf.matmul(features[None], kernel), tf.matmul(features[None], slopes, transpose_a=True),
+                tf.matmul(slopes, kernel, transpose_b=True))  # fmt: skip
+
+    return lambda: [one[0, 0, 0].numpy() for one in products(features, kernel, slopes)][0], {}
+
+
+def torch_floor(depth, topics, rows, _):
+    import torch
+
+    features, kernel, slopes = (torch.randn(shape) for shape in
+                                ((rows, depth), (topics, depth, WIDTH), (topics, rows, WIDTH)))  # fmt: skip
+    copies = features.expand(topics, rows, depth)
+
+    def products():
+        made = torch.bmm(copies, kernel), torch.bmm(copies.mT, slopes), torch.bmm(slopes, kernel.mT)
+        return float(made[0][0, 0, 0])
+
+    return products, {}
+
+
+if __name__ == "__main__":
+    main()
