@@ -46,6 +46,11 @@ SAME_SCRIPT = {"evaluation_cheaper": "evaluation_share"}
 """{results: the script of another name that wrote them}: its lines at two commits, run in turn on one machine."""
 
 ENTRIES = {
+    "semantic_step": (
+        "loop_over_ours",
+        lambda line: f"d {line['depth']}, J {line['topics']}, n {line['rows']}",
+        "time of a loop over topics in PyTorch / ours",
+    ),
     "input_pipeline": ("ratio", lambda line: line.get("from"), "images a second over the bare work's"),
     "evaluation_share": ("share", lambda line: line["case"], "share of a run that is evaluation"),
     "evaluation_cheaper": (
@@ -126,7 +131,9 @@ def write_page():
             hidden = [key for key in HIDDEN if key != "commit" or len({line.get("commit") for line in lines}) == 1]
             parts += [table([{k: v for k, v in line.items() if k not in hidden} for line in shown]), ""]
         figure = draw(name, lines)
-        parts += [f"![{title}]({figure.relative_to(PAGE.parent)})", ""] if figure else []
+        more = FIGURES / f"{name}_many.png"
+        for picture in [one for one in (figure, more) if one and one.is_file()]:
+            parts += [f"![{title}]({picture.relative_to(PAGE.parent)})", ""]
         parts += [measured_on(lines), ""]
     PAGE.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
 
@@ -147,7 +154,8 @@ def measured_on(lines):
         "tensorflow": "TensorFlow",
         "keras": "Keras",
     }
-    return "; ".join(f"{said[key]} {', '.join(values)}" for key, values in seen.items() if values) + "."
+    found = "; ".join(f"{said[key]} {', '.join(values)}" for key, values in seen.items() if values)
+    return found and found + "."
 
 
 def draw(name, lines):

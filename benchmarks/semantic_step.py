@@ -25,6 +25,7 @@ import isra_keras  # noqa: E402, F401  sets what TensorFlow starts with
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "semantic_step.jsonl"
+FIGURE = ROOT / "benchmarks" / "figures" / "semantic_step_many.png"
 SIZES = ((512, 256), (256, 64), (2048, 64), (2048, 16))
 MANY = (
     [{"depth": 2048, "topics": topics, "rows": 512} for topics in (64, 128, 256, 512, 1024)]
@@ -48,8 +49,10 @@ def main():
         print(json.dumps(measure(**json.loads(args.one))))
         return
     lines = many() if args.many else ratios(args.rows, args.turns)
-    kept = [line for line in read(args.out) if line["kind"] != ("many" if args.many else "ratio")]
+    kept = [line for line in read(args.out) if line["probe"] != ("many" if args.many else "ratio")]
     args.out.write_text("".join(json.dumps(line) + "\n" for line in kept + lines), encoding="utf-8")
+    if args.many:
+        draw(lines, FIGURE)
 
 
 def read(path):
@@ -68,7 +71,7 @@ def ratios(rows, turns):
                     found = alone(side=side, **size)
                     best[side] = min(found["ms"], best.get(side, found["ms"]))
             floor = min(best.pop("tensorflow_floor"), best.pop("torch_floor"))
-            line = {"kind": "ratio", **size, "threads": os.cpu_count(), **{f"{k}_ms": round(v, 2) for k, v in best.items()},
+            line = {"probe": "ratio", **size, "cores": os.cpu_count(), **{f"{k}_ms": round(v, 2) for k, v in best.items()},
                     "floor_ms": round(floor, 2), "loop_over_ours": round(best["loop"] / best["ours"], 2),
                     "ours_over_floor": round(best["ours"] / floor, 2)}  # fmt: skip
             lines.append(line)
@@ -82,7 +85,7 @@ def many():
     """A line for each size; at J = 64 the attention made whole beside it."""
     lines = []
     for size in MANY:
-        found = {"kind": "many", **size, **alone(side="ours", repeats=2, **size)}
+        found = {"probe": "many", **size, **alone(side="ours", repeats=2, **size)}
         found["extra_mb"] = alone(POOLLESS, side="ours", repeats=1, **size)["extra_mb"]
         if size["topics"] == 64:
             whole = alone(POOLLESS, side="ours", repeats=1, block=None, **size)
@@ -94,6 +97,33 @@ def many():
               + (f"; whole {found['whole_mb']:.0f} MB, results differ by {found['difference']:.1e}"
                  if "whole_mb" in found else ""), flush=True)  # fmt: skip
     return lines
+
+
+def draw(lines, path):
+    """Time and memory against J, d and n, with the exponents of the straight lines through their logarithms."""
+    import matplotlib
+    import numpy as np
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 3, figsize=(9, 5), layout="constrained", sharey="row")
+    names = {"topics": ("topics J", {"depth": 2048, "rows": 512}), "depth": ("features d", {"topics": 256, "rows": 512}),
+             "rows": ("rows n", {"depth": 2048, "topics": 256})}  # fmt: skip
+    for column, (field, (label, fixed)) in enumerate(names.items()):
+        shown = sorted((line for line in lines if all(line[k] == v for k, v in fixed.items())), key=lambda one: one[field])
+        sizes = np.array([line[field] for line in shown])
+        for row, (value, unit) in enumerate((("ms", "s a step"), ("extra_mb", "MB beyond weights, gradients"))):
+            found = np.array([line[value] for line in shown]) / (1e3 if value == "ms" else 1)
+            exponent = np.polyfit(np.log(sizes), np.log(found), 1)[0]
+            axes[row, column].loglog(sizes, found, "o-", color="#4c72b0")
+            axes[row, column].set_title(f"exponent {exponent:.2f}", fontsize=10)
+            axes[row, column].set_xticks(sizes, sizes)
+            axes[row, column].minorticks_off()
+            if column == 0:
+                axes[row, column].set_ylabel(unit)
+        axes[1, column].set_xlabel(label)
+    figure.savefig(path, dpi=110)
 
 
 def alone(more_environment=None, **what):
