@@ -19,6 +19,18 @@ def test_table_of_glyphs_is_the_committed_one():
         assert row in README, row
 
 
+@pytest.mark.slow
+def test_results_are_what_their_own_command_makes(tmp_path, monkeypatch):
+    from isra_keras.benchmark import main
+
+    text = (ROOT / "RESULTS.md").read_text(encoding="utf-8")
+    command = next(line for line in text.splitlines() if line.startswith("python -m isra_keras.benchmark --report"))
+    monkeypatch.chdir(ROOT)
+    main([*command.split()[3:-1], str(tmp_path / "RESULTS.md")])
+    made = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    assert made.replace(str(tmp_path / "RESULTS.md"), "RESULTS.md") == text
+
+
 def test_commands_exist():
     named = set(re.findall(r"python -m isra_keras\.(\w+)", README))
     assert {"train", "evaluate", "predict", "doctor", "benchmark", "analyze"} <= named

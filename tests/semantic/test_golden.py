@@ -57,10 +57,11 @@ def compare(results, golden, suffix=""):
                 assert relative_error(gradient, expected) < TOLERANCE, (loss, name)
 
 
+@pytest.mark.parametrize("topic_block", ["auto", 2])
 @pytest.mark.parametrize("path", golden_cases("isra_reference"), ids=lambda p: p.stem)
-def test_reference_variant(path):
+def test_reference_variant(path, topic_block):
     golden = load(path)
-    semantic = build(golden, receptor_l1=float(golden["l1_weight"]), variant="reference")
+    semantic = build(golden, receptor_l1=float(golden["l1_weight"]), variant="reference", topic_block=topic_block)
     domains = [d for d in ("source", "target", "middle") if f"features_{d}" in golden]
     compare(term_gradients(semantic, golden, domains), golden)
     features = np.concatenate([golden[f"features_{d}"] for d in domains])
