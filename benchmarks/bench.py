@@ -55,7 +55,7 @@ ENTRIES = {
     "evaluation_share": ("share", lambda line: line["case"], "share of a run that is evaluation"),
     "evaluation_cheaper": (
         "evaluation_ms",
-        lambda line: f"{line['case']}, {line['commit']}",
+        lambda line: f"{line['case']}, {line['when']}",
         "milliseconds an evaluation",
     ),
     "onednn": ("off_over_on", lambda line: line["step"], "time of a step without oneDNN over the time with it"),
@@ -170,6 +170,8 @@ def draw(name, lines):
     if name not in ENTRIES:
         return None
     field, title, axis = ENTRIES[name]
+    if name == "evaluation_cheaper":  # of two commits, the older first
+        lines = [line | {"when": "before" if line["commit"] == lines[0]["commit"] else "after"} for line in lines]
     rows = [(title(line), line[field], 0.0) for line in lines if line.get(field) is not None]
     targets = {line["target"] for line in lines if line.get(field) is not None and "target" in line}
     one = name in ("onednn",)
