@@ -163,6 +163,7 @@ class Objective(keras.layers.Layer):
         multipliers: {part name: (learning-rate multiplier, weight-decay multiplier)} for its own parts.
         starts_on_source: its first stage trains on source labels anyway; recipes give it no warm-up.
         aligned: the network's output that the semantic plug-in looks at, "features" or "pooled".
+        keeps_samples: it keeps something for each sample, so that its graph fits one task only.
         uses_images: its terms read `View.images`: where several replicas share a batch, they exchange the images too.
     """
 
@@ -172,6 +173,7 @@ class Objective(keras.layers.Layer):
     multipliers: dict = {}
     starts_on_source = False
     aligned = "features"
+    keeps_samples = False
     uses_images = False
 
     def __init__(self, **kwargs):

@@ -6,7 +6,6 @@ leave complete run folders: one of these models is wanted.
 """
 
 import functools
-import gc
 import os
 import resource
 import shutil
@@ -20,12 +19,13 @@ import numpy as np
 import tensorflow as tf
 
 from isra_keras.benchmarking.grid import FOLDERS, folders_id
+from isra_keras.benchmarking.reuse import DATA_NAMES, ModelShelf
 from isra_keras.benchmarking.store import LINE_FORMAT
 from isra_keras.errors import NotFinite
 from isra_keras.objective import Evaluation
 from isra_keras.selection.collapse import CollapseWatch
 from isra_keras.selection.probe import source_probe
-from isra_keras.training.build import build_model, evaluation_rows
+from isra_keras.training.build import evaluation_rows
 from isra_keras.training.callbacks import Callbacks
 from isra_keras.training.determinism import policy
 from isra_keras.training.interrupt import Interrupted
@@ -36,7 +36,7 @@ from isra_keras.training.results import choices
 from isra_keras.training.runner import Training
 
 DIGITS = 6
-DATA_NAMES = ("dataset", "source", "target", "source_dir", "target_dir", "data_dir", "data_seed", "allow_incomplete", "on_bad_image")
+SHELF = ModelShelf()
 LEFT_OUT = {
     "data_dir",
     "source_dir",
@@ -62,7 +62,7 @@ def run_cell(cell, data_dir=None, work=None, threads=1, progress=None, folders=N
         folders: (source, target) of a user's own, for cells of the dataset `FOLDERS`.
 
     Returns:
-        dict, the cell's line without "commit"; of a user's own folders with "run", the run folder, and "folders".
+        dict, the cell's line without "commit", "warm" where the model's steps had been compiled by an earlier cell; of a user's own folders with "run", the run folder, and "folders".
 
     Raises:
         UserError, Interrupted: as `isra_keras.run`.
@@ -77,7 +77,7 @@ def run_cell(cell, data_dir=None, work=None, threads=1, progress=None, folders=N
     kept = own and not light
     out = Path(work or ".") / cell.folder
     with policy(config):
-        model = build_model(config, task)
+        model, warm = SHELF.take(config, task)
         training = CellTraining(config, task, model, out, threads, progress, light, kept)
         with nullcontext() if light else prepared_folder(out, config, (out / "config.json").is_file()):
             line = training.run(resume=not light, quiet=True)
@@ -94,12 +94,10 @@ def run_cell(cell, data_dir=None, work=None, threads=1, progress=None, folders=N
         "seconds": round(time.monotonic() - started, 2),
         "peak_memory_mb": round(peak_memory()),
         "threads": threads,
+        **({"warm": True} if warm else {}),
         "device": "GPU" if tf.config.list_physical_devices("GPU") else "CPU",
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__},
     }
-    del model, training
-    keras.backend.clear_session()
-    gc.collect()
     return line
 
 

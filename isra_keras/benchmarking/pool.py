@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from multiprocessing.connection import wait
 
 from isra_keras.benchmarking.grid import Cell
@@ -22,6 +23,7 @@ class Worker:
 
     Attributes:
         cell: what it works on, or None.
+        last: what it was given last, or None.
         step, total, started: of this cell.
     """
 
@@ -32,10 +34,11 @@ class Worker:
         self.process.start()
         theirs.close()
         self.cell, self.step, self.total, self.started, self.finished = None, 0, 0, 0.0, 0
+        self.last = None
 
     def give(self, cell):
         """Starts a cell."""
-        self.cell, self.step, self.total, self.started = cell, 0, 0, time.monotonic()
+        self.cell, self.last, self.step, self.total, self.started = cell, cell, 0, 0, time.monotonic()
         try:
             self.pipe.send(cell.to_dict())
         except OSError:  # it died while it had nothing to do; `take` says so
@@ -82,7 +85,7 @@ def run_cells(cells, jobs, settings, on_message=lambda worker, message: None, on
                 workers.append(Worker(settings))
             for worker in workers:
                 if worker.cell is None and waiting:
-                    worker.give(waiting.pop(0))
+                    worker.give(take_next(waiting, worker.last, [other.last for other in workers if other is not worker]))
             ready = wait([worker.pipe for worker in workers if worker.cell], timeout=1.0)
             for worker in [worker for worker in workers if worker.pipe in ready]:
                 message = worker.take()
@@ -97,6 +100,28 @@ def run_cells(cells, jobs, settings, on_message=lambda worker, message: None, on
         for worker in workers:
             worker.stop()
         _on_sigterm(before)
+
+
+def take_next(waiting, last, others=()):
+    """Removes and returns the cell that a worker is given next.
+
+    Another task of the setting that the worker had comes first, as its steps are compiled; then a setting that no
+    other worker is at.
+
+    Args:
+        waiting: list of `Cell`.
+        last: `Cell` that the worker had, or None.
+        others: what the other workers had last.
+    """
+
+    def at(previous, cell):
+        return previous is not None and replace(cell, task=previous.task) == previous
+
+    for wanted in (lambda cell: at(last, cell), lambda cell: not any(at(other, cell) for other in others)):
+        for number, cell in enumerate(waiting):
+            if wanted(cell):
+                return waiting.pop(number)
+    return waiting.pop(0)
 
 
 def _leave(number, frame):

@@ -37,12 +37,17 @@ def build_model(config, task):
     model = AdaptationModel(
         network, method, build_semantic(config), max_iterations=config.iterations,
         eval_interval=config.eval_interval, seed=config.seed,
-        sizes={"source": len(task.source), "target": len(task.target)},
+        sizes=task_sizes(task),
         warmup=config.warmup, weight_smoothing=config.weight_smoothing,
     )  # fmt: skip
     steps = stage_lengths(config.iterations, model.stages())[0]
     model.compile(make_optimizer(config, steps), jit_compile=config.jit_compile)
     return model
+
+
+def task_sizes(task):
+    """{"source": N_s, "target": N_t}."""
+    return {"source": len(task.source), "target": len(task.target)}
 
 
 def build_method(config):
