@@ -55,7 +55,7 @@ def train(args, folder):
     class Watch(RunCallback):
         def on_step(self, step, logs):
             if step % every == 0:
-                samples.append((step, time.perf_counter(), resident(os.getpid()), len(os.listdir("/proc/self/fd"))))
+                samples.append((step, time.process_time(), resident(os.getpid()), len(os.listdir("/proc/self/fd"))))
 
     config = resolve(dataset="glyphs", iterations=args.steps, batch_size=12, num_topics=8, receptor_width=16,
                      eval_interval=args.steps // 20)  # fmt: skip
@@ -69,7 +69,7 @@ def train(args, folder):
              for name, pattern in (("metrics_kb", "metrics.jsonl"), ("tensorboard_kb", "tensorboard/*"))}  # fmt: skip
     return {
         "probe": "train", "steps": args.steps, "memory_mb_by_middle_size": [round(rows[-1][2]) for rows in plateaus],
-        "mb_per_1000_steps": [round(slope, 3), round(error, 3)], "time_second_half_to_first": round(second / first, 3),
+        "mb_per_1000_steps": [round(slope, 3), round(error, 3)], "processor_time_second_half_to_first": round(second / first, 3),
         "handles": [late[0][3], late[-1][3]], **{name: round(size / 1024) for name, size in sizes.items()},
         "checkpoints": len(list((folder / "run" / "checkpoints").glob("step_*.npz"))),
         "good": slope - 2 * error < 0.5 and late[-1][3] <= late[0][3] + 2,

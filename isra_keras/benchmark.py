@@ -32,8 +32,8 @@ def build_parser():
     grid.add_argument("--dataset", metavar="NAME", help="glyphs, office_home, office31, imagenet_caltech, office_caltech10, "
                       "office_caltech10_features, pacs_features")  # fmt: skip
     grid.add_argument("--source-dir", metavar="DIR", help="your own source instead of --dataset: one folder of images "
-                      "for each class")  # fmt: skip
-    grid.add_argument("--target-dir", metavar="DIR", help="your own target: images, or folders by class. Every cell "
+                      "for each class, or a list of images")  # fmt: skip
+    grid.add_argument("--target-dir", metavar="DIR", help="your own target: images, folders by class, or a list. Every cell "
                       "leaves a run folder; at the end the one to take is named")  # fmt: skip
     grid.add_argument("--methods", metavar="all|A,B", help="default all")
     grid.add_argument("--tasks", metavar="all|S-T,…", help="default all")

@@ -39,8 +39,10 @@ def _data_options(add):
     add.add_argument("--source", metavar="DOMAIN", help="e.g. Art or Ar")
     add.add_argument("--target", metavar="DOMAIN", help="e.g. Clipart or Cl")
     add.add_argument("--task", metavar="S-T", help="both at once, e.g. Ar-Cl")
-    add.add_argument("--source-dir", metavar="DIR", help="your own source: one folder of images for each class")
-    add.add_argument("--target-dir", metavar="DIR", help="your own target: images, or folders by class (for evaluation)")
+    add.add_argument("--source-dir", metavar="DIR", help="your own source: one folder of images for each class, or a "
+                     "list of images (.txt, a line FILE CLASS for each)")  # fmt: skip
+    add.add_argument("--target-dir", metavar="DIR", help="your own target: images, or folders by class (for evaluation), "
+                     "or a list, with or without classes")  # fmt: skip
     add.add_argument("--data-dir", metavar="DIR", help="where the dataset lies")
     add.add_argument("--allow-incomplete", action="store_true", default=None, help="train although images are missing")
     add.add_argument("--on-bad-image", choices=("skip", "error"), help="unreadable images (default skip)")

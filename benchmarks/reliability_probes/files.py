@@ -1,5 +1,6 @@
 """Probes of model files and checkpoints that are written or read badly."""
 
+import json
 import random
 import resource
 import shutil
@@ -95,6 +96,27 @@ def damaged_model(side, folder):
         words = error_text(error, out)
     counts = outcomes(content, path, load, expected)
     return {"said": words, "flips": counts, "cell": f"truncated: “{words}”; {told(counts)}"}
+
+
+def code(side, folder):
+    """A model file with a Lambda layer that makes a folder when it is called."""
+    import keras
+
+    path = folder / "model.keras"
+    inputs, made = keras.Input((4,)), str(folder / "made")
+    outputs = keras.layers.Lambda(lambda x: (__import__("os").makedirs(made, exist_ok=True), x)[1], output_shape=(4,))
+    keras.Model(inputs, {"logits": outputs(inputs)}).save(path)
+    shutil.rmtree(made, ignore_errors=True)
+    (folder / "model.json").write_text(json.dumps({"class_names": ["a", "b", "c", "d"]}))
+    from isra_keras.run_folder import load_run
+
+    try:
+        keras.models.load_model(path) if side == "stock" else load_run(folder)
+        words = "loads"
+    except Exception as error:
+        words = f"refused: “{error_text(error, folder)}”"
+    ran = (folder / "made").exists()
+    return {"ran": ran, "said": words, "cell": f"**{'executed' if ran else 'not executed'}**; {words}"}
 
 
 def damaged_checkpoint(side, folder):

@@ -53,10 +53,18 @@ def html(side, folder):
     source = photos(folder / "source")
     bad = source / CLASSES[1] / "07.jpg"
     bad.write_bytes(PAGE)
-    return (html_stock if side == "stock" else html_ours)(folder, source, bad)
+    return (past_stock if side == "stock" else past_ours)(folder, source, bad)
 
 
-def html_stock(folder, source, bad):
+def vanish(side, folder):
+    """The same with a good file that is removed after the folder was listed."""
+    source = photos(folder / "source")
+    bad = source / CLASSES[1] / "07.jpg"
+    return (past_stock if side == "stock" else past_ours)(folder, source, bad, bad.unlink)
+
+
+def past_stock(folder, source, bad, then=lambda: None):
+    """`fit`; `then` is called between listing and training."""
     import keras
     from keras import layers
 
@@ -68,22 +76,25 @@ def html_stock(folder, source, bad):
     head = [layers.GlobalAveragePooling2D(), layers.Dense(8), layers.Dense(len(CLASSES))]
     model = keras.Sequential([keras.Input((SIZE, SIZE, 3)), layers.Rescaling(1 / 255), *blocks, *head])
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    images = dataset(source)
+    images, skipped = dataset(source), dataset(source).ignore_errors()
+    then()
     epochs, said = STEPS // len(images), "no error"
     try:
         model.fit(images, epochs=epochs, verbose=0)
     except Exception as error:
         said = error_text(error, folder)
     steps, named = int(model.optimizer.iterations.numpy()), bad.name in said
-    skipping = sum(len(labels) for _, labels in dataset(source).ignore_errors())
+    skipping = sum(len(labels) for _, labels in skipped)
     good = len(CLASSES) * EACH - 1
     cell = (f"**{steps} of {STEPS} steps**, the file is {'' if named else 'not '}named: “{said}”. With "
             f"`.ignore_errors()`: {skipping} of the {good} good images arrive, no file is named")  # fmt: skip
     return {"steps": steps, "named": named, "said": said, "with_ignore_errors": skipping, "good": good, "cell": cell}
 
 
-def html_ours(folder, source, bad):
+def past_ours(folder, source, bad, then=lambda: None):
+    """`run`; `then` is called between listing and training."""
     from isra_keras.training.callbacks import RunCallback
+    from isra_keras.training.prepare import load_data
     from isra_keras.training.recipes import resolve
     from isra_keras.training.runner import run
 
@@ -100,7 +111,9 @@ def html_ours(folder, source, bad):
     )  # fmt: skip
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        run(config, folder / "run", callbacks=[Hook()], quiet=True)
+        task = load_data(config)
+        then()
+        run(config, folder / "run", callbacks=[Hook()], task=task, quiet=True)
     said = quote(next((str(item.message) for item in caught if bad.name in str(item.message)), ""), folder)
     tables = sorted(str(path.relative_to(folder / "run")) for path in (folder / "run").rglob("bad_images.csv"))
     named = bool(tables) and bad.name in (folder / "run" / tables[0]).read_text()

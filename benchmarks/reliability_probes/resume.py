@@ -8,6 +8,7 @@ from benchmarks.reliability_probes.training import BATCH, EPOCH, EPOCHS, ROWS, S
 KILL_AT = 2 * EPOCH + EPOCH // 2
 NAN_AT = EPOCH + EPOCH // 2
 SAVE_EVERY = 3
+LONG, LONG_SAVES, SAMPLES = 20_000, 1_000, 100
 
 
 def difference(one, two):
@@ -84,6 +85,36 @@ def orders(side, way):
         data = tf.data.Dataset.from_tensor_slices((rows[:, None], rows)).shuffle(ROWS, seed=SEED).batch(BATCH)
         model.fit(data, epochs=EPOCHS, verbose=0)
     return len({tuple(seen[first : first + ROWS]) for first in range(0, EPOCHS * ROWS, ROWS)})
+
+
+def asked(side, folder):
+    """What SIGTERM in the middle of an epoch costs: steps that are done again."""
+    train(side, folder / "whole")
+    ended = train(side, folder / "asked", fault="ask", at=KILL_AT)
+    again = train(side, folder / "asked")
+    assert again.code == 0, again
+    lost, (apart, _) = again.values["steps_here"] - (STEPS - KILL_AT), difference(folder / "whole", folder / "asked")
+    cell = (f"{how_it_ended(ended.code)}, {said_or_nothing(ended.said)}; resumed: **{lost}** steps done again, "
+            f"difference to the undisturbed run {apart:.2g}")  # fmt: skip
+    return {"code": ended.code, "said": ended.said, "again": lost, "difference": apart, "cell": cell}
+
+
+def long(side, folder):
+    """Memory, processor time and open files over many steps, the first quarter left out."""
+    import numpy as np
+    from scipy.stats import linregress
+
+    every = LONG // SAMPLES
+    ended = train(side, folder, timeout=160, epochs=LONG // EPOCH, save_freq=LONG_SAVES, fault="watch", at=every)
+    assert ended.code == 0, ended
+    step, memory, seconds, handles = np.asarray(ended.values["samples"])[SAMPLES // 4 :].T
+    line, half = linregress(step / 1000, memory), len(step) // 2
+    ratio = (seconds[-1] - seconds[half]) / (seconds[half] - seconds[0]) * half / (len(step) - 1 - half)
+    figures = {"steps": LONG, "mb_per_1000_steps": round(line.slope, 3), "error": round(line.stderr, 3),
+               "time_second_half_to_first": round(ratio, 3), "handles": [int(handles[0]), int(handles[-1])]}  # fmt: skip
+    cell = (f"memory **{line.slope:+.2f} ± {line.stderr:.2f} MB** per 1,000 steps, processor time of the second half "
+            f"to the first {ratio:.2f}, open files {handles[0]:.0f} → {handles[-1]:.0f}")  # fmt: skip
+    return figures | {"cell": cell}
 
 
 def save_freq(side, folder):

@@ -51,9 +51,9 @@ def finish(process, out, timeout=50):
     return Ended(process.returncode, json.loads(lines[-1]) if lines else {}, words)
 
 
-def train(side, out, **options):
+def train(side, out, timeout=50, **options):
     """`start` and `finish`."""
-    return finish(start(side, out, options), out)
+    return finish(start(side, out, options), out, timeout)
 
 
 def environment():
@@ -67,7 +67,9 @@ def said(errors, folder):
     if len(parts) > 1:
         ends = [line for line in parts[-1].splitlines() if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]
         return quote(ends[0] if ends else parts[-1], folder)
-    sentences = [line for line in errors.splitlines() if re.match(r"error:|warning:|checkpoint |resuming ", line)]
+    sentences = [
+        line for line in errors.splitlines() if re.match(r"error:|warning:|checkpoint |resuming |stopped ", line)
+    ]
     return quote(" ".join(sentences), folder)
 
 

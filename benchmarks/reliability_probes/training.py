@@ -1,8 +1,9 @@
 """A training process that meets a fault: `python -m benchmarks.reliability_probes.training SIDE OUT OPTIONS`.
 
 Both sides train the same layers on the same rows with the same seed: Dense, batch normalisation, ReLU, dropout, Dense.
-OPTIONS is JSON: dropout, shuffle (null, "fit" or "dataset"; this project always shuffles), save_freq,
-double, learning_rate, on_nan, and a `fault` that comes after step `at`.
+OPTIONS is JSON: dropout, shuffle (null, "fit" or "dataset"; this project always shuffles), save_freq, epochs,
+double, learning_rate, on_nan, and a `fault` that comes after step `at`; "watch" is none: it samples memory, time and
+open files every `at` steps.
 The last line of the output is JSON; final.npz in OUT holds the weights.
 """
 
@@ -18,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 ROWS, BATCH, EPOCHS, WIDTH, SEED = 64, 8, 4, 2048, 0
 EPOCH = ROWS // BATCH
 STEPS = EPOCH * EPOCHS
-DEFAULTS = {"dropout": 0.0, "shuffle": None, "save_freq": EPOCH, "double": False, "learning_rate": 0.01,
+DEFAULTS = {"dropout": 0.0, "shuffle": None, "save_freq": EPOCH, "epochs": EPOCHS, "double": False, "learning_rate": 0.01,
             "on_nan": None, "fault": None, "at": 0}  # fmt: skip
 
 
@@ -66,7 +67,7 @@ def train_stock(out, options):
     callbacks = [
         *stops.get(options["on_nan"], [keras.callbacks.TerminateOnNaN(raise_error=True)]),
         keras.callbacks.BackupAndRestore(out / "backup", save_freq=frequency, double_checkpoint=options["double"]),
-        keras.callbacks.ModelCheckpoint(out / "model.keras"),
+        keras.callbacks.ModelCheckpoint(out / "model.keras", save_freq=frequency),
         Hook(),
     ]
     rows = (source.arrays, source.labels)
@@ -74,13 +75,14 @@ def train_stock(out, options):
         rows = (tf.data.Dataset.from_tensor_slices(rows).shuffle(ROWS, seed=SEED).batch(BATCH),)
     size = BATCH if len(rows) == 2 else None
     shuffle = options["shuffle"] == "fit"
-    model.fit(*rows, batch_size=size, epochs=EPOCHS, verbose=0, callbacks=callbacks, shuffle=shuffle)
+    model.fit(*rows, batch_size=size, epochs=options["epochs"], verbose=0, callbacks=callbacks, shuffle=shuffle)
     np.savez(out / "final.npz", *model.get_weights())
     return {
         "iterations": int(model.optimizer.iterations.numpy()),
         "steps_here": done,
         "parameters": model.count_params(),
         "learning_rate": round(float(model.optimizer.learning_rate.numpy()), 6),
+        "samples": fault.samples,
     }
 
 
@@ -90,6 +92,7 @@ def train_ours(out, options):
 
     from isra_keras.training.callbacks import RunCallback
     from isra_keras.training.checkpoint import CheckpointFolder
+    from isra_keras.training.interrupt import Interrupted
     from isra_keras.training.runner import run
     from tests.training import small_task
 
@@ -103,13 +106,17 @@ def train_ours(out, options):
             fault.step(step)
 
     config = small_task.features_config(
-        method="source_only", semantic=False, iterations=STEPS, eval_interval=options["save_freq"], batch_size=BATCH,
+        method="source_only", semantic=False, iterations=EPOCH * options["epochs"], eval_interval=options["save_freq"], batch_size=BATCH,
         feature_dim=WIDTH, learning_rate=options["learning_rate"], seed=SEED, schedule={"name": "constant"},
         network_options={"bottleneck": "afn", "dropout": options["dropout"]},
     )  # fmt: skip
     if options["fault"] == "nan":
         poison(options["at"])
-    run(config, out, resume=True, callbacks=[Hook()], task=small_task.features_task(rows=ROWS), quiet=True)
+    try:
+        run(config, out, resume=True, callbacks=[Hook()], task=small_task.features_task(rows=ROWS), quiet=True)
+    except Interrupted as stopped:  # as isra_keras.train, which adds the command
+        print(f"stopped at step {stopped.step} of {config.iterations}; the state is saved.", file=sys.stderr)
+        sys.exit(128 + stopped.signal)
     _, arrays, _ = CheckpointFolder(out / "checkpoints").load_newest()
     weights = [value for name, value in arrays.items() if name.split("/")[1] == "network"]
     np.savez(out / "final.npz", *weights)
@@ -119,6 +126,7 @@ def train_ours(out, options):
         "steps_here": done,
         "parameters": sum(value.size for value in weights),
         "learning_rate": round(float(last["learning_rate"]), 6),
+        "samples": fault.samples,
     }
 
 
@@ -139,16 +147,22 @@ def poison(step):
 
 
 class Fault:
-    """Kills, fills the disk or waits after a step, as the options say."""
+    """Kills, asks to stop, fills the disk or waits after a step, or watches all steps, as the options say."""
 
     def __init__(self, out, options):
-        self.out, self.kind, self.at = out, options["fault"], options["at"]
+        self.out, self.kind, self.at, self.samples = out, options["fault"], options["at"], []
 
     def step(self, number):
+        if self.kind == "watch" and number % self.at == 0:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            handles = len(os.listdir("/proc/self/fd"))
+            self.samples.append((number, pages * os.sysconf("SC_PAGE_SIZE") / 2**20, time.process_time(), handles))
         if number != self.at:
             return
         if self.kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        elif self.kind == "ask":
+            os.kill(os.getpid(), signal.SIGTERM)
         elif self.kind == "full":
             largest = max(path.stat().st_size for path in self.out.rglob("*") if path.is_file())
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest // 2, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))

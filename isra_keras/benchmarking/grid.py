@@ -5,6 +5,7 @@ import tomllib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from isra_keras.data.image_list import is_list, list_name
 from isra_keras.errors import UserError
 
 OFF = "off"
@@ -125,8 +126,9 @@ def make_cells(dataset, methods="all", tasks="all", seeds=1, semantic="both", ov
 
 
 def folder_cells(source_dir, target_dir, methods="all", seeds=1, semantic="both", overrides=None):
-    """As `make_cells`, for a user's own two folders."""
-    task = "-".join(Path(folder).resolve().name for folder in (source_dir, target_dir))
+    """As `make_cells`, for a user's own two folders or lists."""
+    ends = (Path(folder).resolve() for folder in (source_dir, target_dir))
+    task = "-".join(list_name(end) if is_list(end) else end.name for end in ends)
     return _product(FOLDERS, [task], methods, seeds, semantic, overrides)
 
 

@@ -10,7 +10,17 @@ import keras
 
 from isra_keras.training.build import build_model, sample_shape, task_sizes
 
-DATA_NAMES = ("dataset", "source", "target", "source_dir", "target_dir", "data_dir", "data_seed", "allow_incomplete", "on_bad_image")
+DATA_NAMES = (
+    "dataset",
+    "source",
+    "target",
+    "source_dir",
+    "target_dir",
+    "data_dir",
+    "data_seed",
+    "allow_incomplete",
+    "on_bad_image",
+)
 """What a `TrainConfig` says of the data."""
 KEPT = 2
 """Models kept at once; the pool gives a worker the cells of one method after another."""

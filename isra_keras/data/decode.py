@@ -8,6 +8,7 @@ import errno
 import io
 import os
 import re
+import stat
 import time
 
 import numpy as np
@@ -79,7 +80,7 @@ def check_image(path, max_pixels=MAX_PIXELS, max_bytes=MAX_BYTES):
     """
 
     def look():
-        with open(path, "rb") as stream:
+        with _regular(path) as stream:
             size = _check_bytes(stream, max_bytes)
             image = _open(stream, max_pixels)
             return _ends_well(stream, image.format, size)
@@ -115,7 +116,7 @@ def _load(path_or_bytes, max_pixels, max_bytes, draft=None):
         if isinstance(path_or_bytes, (bytes, bytearray, memoryview)):
             stream = io.BytesIO(path_or_bytes)
         else:
-            stream = open(path_or_bytes, "rb")
+            stream = _regular(path_or_bytes)
         with stream:
             _check_bytes(stream, max_bytes)
             image = _open(stream, max_pixels)
@@ -131,6 +132,15 @@ def _load(path_or_bytes, max_pixels, max_bytes, draft=None):
         raise
     except Exception as error:  # decoders raise nearly everything on damaged files
         raise BadImageError(_reason(error)) from error
+
+
+def _regular(path):
+    """The opened file; a list may name a pipe, which must not be waited for."""
+    stream = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise BadImageError("a pipe or a device, not a file")
+    return stream
 
 
 def _patiently(read):

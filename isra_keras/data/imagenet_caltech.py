@@ -8,9 +8,11 @@ import re
 
 from isra_keras.data import image_folder
 from isra_keras.data.domain import Task
+from isra_keras.data.image_list import NUMBER, read_list
 from isra_keras.data.locate import find_domain, missing
 from isra_keras.data.protocols import facts, plain
 from isra_keras.data.tasks import PHOTO_SIZE, make_domain, read_classes, report_problems
+from isra_keras.errors import UserError
 
 TRAIN_IMAGES, VALIDATION_IMAGES, CLASSES = 1_281_167, 50, 1000
 
@@ -101,7 +103,21 @@ def _listed(protocol, roots, folder):
     for place in (folder, os.path.dirname(folder)):
         path = os.path.join(place, "val.txt")
         if os.path.isfile(path):
-            with open(path) as lines:
-                rows = [line.split() for line in lines if line.strip()]
-            return [(os.path.basename(row[0]), int(row[1])) for row in rows]
+            return _validation_rows(path)
     raise missing(protocol, roots, f"'{folder}' has neither 1000 class folders nor a val.txt beside it")
+
+
+def _validation_rows(path):
+    """[(file, index)] of a val.txt.
+
+    Raises:
+        UserError: names a line that holds something else, or a file that can't be read.
+    """
+    files, names = read_list(path)
+    for file, name in zip(files, names or [""] * len(files)):
+        if not NUMBER.fullmatch(name) or int(name) >= CLASSES:
+            raise UserError(
+                f"Expected in '{path}' lines FILE INDEX with indices 0 to {CLASSES - 1}; received {name!r} for "
+                f"'{os.path.basename(file)}'."
+            )
+    return [(os.path.basename(file), int(name)) for file, name in zip(files, names)]

@@ -5,6 +5,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from isra_keras.data.image_list import is_list, list_name
 from isra_keras.errors import UserError
 
 FORMAT_VERSION = 1
@@ -25,7 +26,7 @@ class TrainConfig:
     Attributes:
         dataset: name of a protocol, None for two folders.
         source, target: domain names of the dataset.
-        source_dir, target_dir: folders of class folders; the target's may be flat.
+        source_dir, target_dir: folders of class folders, the target's may be flat; or lists of images.
         data_dir: where the dataset lies, None for what its protocol looks for.
         allow_incomplete: train although images of the protocol are missing.
         on_bad_image: "skip" or "error".
@@ -187,9 +188,10 @@ class TrainConfig:
 
     @property
     def task_name(self):
-        """ "printed-handwritten", or the names of the two folders."""
+        """ "printed-handwritten", or the names of the two folders or lists."""
         if self.source_dir:
-            return f"{Path(self.source_dir).resolve().name}-{Path(self.target_dir).resolve().name}"
+            ends = (Path(folder).resolve() for folder in (self.source_dir, self.target_dir))
+            return "-".join(list_name(end) if is_list(end) else end.name for end in ends)
         return f"{self.source}-{self.target}"
 
 

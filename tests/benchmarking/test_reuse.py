@@ -51,7 +51,10 @@ def test_equals_a_cell_of_its_own(data, shelf, method, isra):
 def test_another_seed_or_setting_is_another_model(data, shelf):
     cell = small_cell("source_only")
     cells.run_cell(cell, data)
-    for other in (small_cell("source_only", learning_rate=0.5), Cell(cell.dataset, cell.task, cell.method, "off", 1, cell.given)):
+    for other in (
+        small_cell("source_only", learning_rate=0.5),
+        Cell(cell.dataset, cell.task, cell.method, "off", 1, cell.given),
+    ):
         assert "warm" not in cells.run_cell(other, data)
     assert len(shelf.kept) == 2, "the oldest went"
 

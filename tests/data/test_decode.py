@@ -253,11 +253,11 @@ class Failing:
     def __init__(self, times, number=errno.EIO):
         self.times, self.number, self.calls = times, number, 0
 
-    def __call__(self, *args):
+    def __call__(self, *args, **options):
         self.calls += 1
         if self.calls <= self.times:
             raise OSError(self.number, os.strerror(self.number), args[0])
-        return open(*args)
+        return open(*args, **options)
 
 
 @pytest.mark.parametrize("function", [decode.decode_image, decode.check_image])

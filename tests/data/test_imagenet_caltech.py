@@ -92,3 +92,10 @@ def test_validation_counts(data, given, monkeypatch):
             load(data, "C", "I")
     else:
         assert len(load(data, "C", "I").target) == 168
+
+
+@pytest.mark.parametrize("line", ["val/a.png", "val/a.png x", "val/a.png 1000", "val/a.png -1", "", "\0 1"])
+def test_a_list_with_something_else_in_it(tmp_path, line):
+    (tmp_path / "val.txt").write_text(line + "\n")
+    with pytest.raises(UserError, match="val.txt"):
+        imagenet_caltech._validation_rows(tmp_path / "val.txt")

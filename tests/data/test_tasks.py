@@ -267,7 +267,7 @@ def test_folders_that_do_not_fit(source, target, words, tmp_path):
 
 def test_missing_folders(own):
     for pair, role in (((own / "source", own / "no"), "target"), ((own / "no", own / "source"), "source")):
-        with pytest.raises(UserError, match=f"folder of images as {role}; '.*no' does not exist"):
+        with pytest.raises(UserError, match=f"folder of images as {role}, .*; '.*no' does not exist"):
             folder_task(*pair)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import warnings
 import zipfile
 
 import keras
@@ -12,6 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from isra_keras.benchmarking.store import read_lines
+from isra_keras.data.image_list import read_list
+from isra_keras.data.imagenet_caltech import _validation_rows
+from isra_keras.data.tasks import folder_task
 from isra_keras.errors import UserError
 from isra_keras.run_folder import load_run, read_info
 from isra_keras.training.checkpoint import CheckpointFolder
@@ -144,6 +148,25 @@ def test_descriptions_of_a_run(tmp_path_factory, value, text):
     for content in (json.dumps(value), text, json.dumps({"class_names": value})):
         (folder / "model.json").write_text(content, encoding="utf-8", errors="surrogatepass")
         only_user_errors(read_info, folder)
+
+
+list_lines = st.lists(
+    st.text(max_size=30) | st.sampled_from(["# a", "a.png b", "a.png\tb", "a.png", "a 0", "b.jpg 10", "\0", "\t", ""]),
+    max_size=6,
+)
+
+
+@fuzz
+@given(list_lines, st.binary(max_size=8))
+def test_lists_of_images(tmp_path_factory, lines, more):
+    path = tmp_path_factory.mktemp("lists") / "list.txt"
+    path.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass") + more)
+    found = only_user_errors(read_list, path)
+    assert found is None or len(found[0]) == len(found[1] or found[0])
+    only_user_errors(_validation_rows, path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        only_user_errors(folder_task, path, path)
 
 
 @fuzz
