@@ -26,7 +26,7 @@ from isra_keras.benchmarking.store import commit  # noqa: E402
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 HERE = Path(__file__).resolve().parent
-LIMIT = 170
+LIMIT = 1300
 PACKAGES = ("keras", "tensorflow", "pillow", "h5py")
 
 

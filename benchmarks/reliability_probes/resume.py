@@ -105,7 +105,7 @@ def long(side, folder):
     from scipy.stats import linregress
 
     every = LONG // SAMPLES
-    ended = train(side, folder, timeout=160, epochs=LONG // EPOCH, save_freq=LONG_SAVES, fault="watch", at=every)
+    ended = train(side, folder, timeout=1200, epochs=LONG // EPOCH, save_freq=LONG_SAVES, fault="watch", at=every)
     assert ended.code == 0, ended
     step, memory, seconds, handles = np.asarray(ended.values["samples"])[SAMPLES // 4 :].T
     line, half = linregress(step / 1000, memory), len(step) // 2
