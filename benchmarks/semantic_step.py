@@ -182,6 +182,7 @@ def our_step(depth, topics, rows, block):
 
     from isra_keras.objective import View, Views
     from isra_keras.semantic import SemanticAlignment
+    from isra_keras.semantic.weights_norm import in_place
 
     keras.utils.set_random_seed(0)
     semantic = SemanticAlignment(topics, receptor_width=WIDTH, variant="reference", topic_block=block)
@@ -192,7 +193,7 @@ def our_step(depth, topics, rows, block):
     @tf.function(autograph=False)
     def step(*domains):
         views = [View(images=None, pooled=None, features=one, logits=None) for one in domains]
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, in_place(True):  # as the training step
             tape.watch(domains)
             terms = semantic.loss_terms(Views(*views), None)
             total = terms["receptors"] + terms["alignment"]

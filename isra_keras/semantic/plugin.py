@@ -119,7 +119,8 @@ class SemanticAlignment(Objective):
             (loss float32 scalar, hidden units (J, n, h), factors (J, n) of the attention or None for ones).
         """
         wanted = ops.stop_gradient(ops.transpose(embeddings))  # (J, n)
-        hidden = self.receptors.hidden(ops.stop_gradient(features))
+        kernel, penalty = self.receptors.kernel_and_l1()  # one pass over the largest weights, for loss and observation
+        hidden = self.receptors.hidden(ops.stop_gradient(features), kernel)
         residuals = self.receptors.respond(hidden) - wanted
         squares, factors = ops.square(residuals), None
         data = ops.sum(squares) / self.num_topics
@@ -127,7 +128,6 @@ class SemanticAlignment(Objective):
             count = features.shape[0]
             data, factors = data / count, ops.stop_gradient(residuals) * (2.0 / (count * self.num_topics))
         self._observe_receptors(wanted, squares)
-        penalty = self.receptors.l1()  # one pass over the largest weights there are, for the loss and for what is observed
         self._observed["receptor_mean_weight"] = ops.stop_gradient(penalty) / math.prod(self.receptors.hidden_kernel.shape)
         if self.variant == "reference":
             penalty = penalty + self.receptors.bias_l1()

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from isra_keras.initializers import TorchUniform
+from isra_keras.semantic.weights_norm import weights_and_l1
 
 
 @keras.saving.register_keras_serializable("isra_keras")
@@ -40,19 +41,25 @@ class TopicReceptors(keras.layers.Layer):
         """Responses (J, n) to features (J, n, d), or to (n, d), the same for every topic."""
         return self.respond(self.hidden(features))
 
-    def hidden(self, features):
-        """Hidden units (J, n, h) for features (J, n, d), or (n, d), the same for every topic."""
+    def hidden(self, features, kernel=None):
+        """Hidden units (J, n, h) for features (J, n, d), or (n, d), the same for every topic.
+
+        Args:
+            features: float32.
+            kernel: the first layer's, as `kernel_and_l1` gave it; by default the layer's variable.
+        """
         if len(features.shape) == 2:
             features = features[None]
-        return ops.relu(ops.matmul(features, self.hidden_kernel) + self.hidden_bias[:, None, :])
+        kernel = self.hidden_kernel if kernel is None else kernel
+        return ops.relu(ops.matmul(features, kernel) + self.hidden_bias[:, None, :])
 
     def respond(self, hidden):
         """Responses (J, n) of hidden units (J, n, h)."""
         return ops.matmul(hidden, self.output_kernel)[..., 0] + self.output_bias
 
-    def l1(self):
-        """sum_j ||W_j||_1 of the first layer: float32 scalar. Sub-gradient 0 at 0."""
-        return ops.sum(ops.abs(self.hidden_kernel))
+    def kernel_and_l1(self):
+        """The first layer's weights for `hidden`, and sum_j ||W_j||_1 of them: float32 scalar, sub-gradient 0 at 0."""
+        return weights_and_l1(ops.convert_to_tensor(self.hidden_kernel))
 
     def bias_l1(self):
         """sum_j ||b_j||_1, which the authors' code adds: float32 scalar."""

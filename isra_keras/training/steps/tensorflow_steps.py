@@ -4,6 +4,7 @@ from contextlib import nullcontext
 
 import tensorflow as tf
 
+from isra_keras.semantic.weights_norm import in_place
 from isra_keras.training.determinism import pairwise_gradients
 from isra_keras.training.replica import ALONE
 from isra_keras.training.steps import batch_of
@@ -34,9 +35,12 @@ def draws(model):
 
 def compile_step(model, network_training):
     """batch -> logs as one graph, under XLA if the model was compiled so."""
-    return tf.function(
-        lambda batch: model.train_step(batch, network_training), jit_compile=model._jit or None, autograph=False
-    )
+
+    def step(batch):
+        with in_place(not model._jit):
+            return model.train_step(batch, network_training)
+
+    return tf.function(step, jit_compile=model._jit or None, autograph=False)
 
 
 def compile_predictor(model):

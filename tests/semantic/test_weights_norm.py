@@ -1,0 +1,75 @@
+"""The L1 norm by blocks is the norm, and its gradient is added to what is there."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from isra_keras.semantic import weights_norm
+from isra_keras.semantic.weights_norm import in_place, weights_and_l1
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Blocks of three topics of seven, from the first weight on."""
+    monkeypatch.setattr(weights_norm, "MANY", 1)
+    monkeypatch.setattr(weights_norm, "BLOCK", 3 * 20)
+
+
+def draw():
+    values = np.random.default_rng(0).normal(size=(7, 5, 4)).astype("float32")
+    values[0, 0, :2] = 0.0
+    return tf.Variable(values), tf.constant(np.random.default_rng(1).normal(size=(2, 5)).astype("float32"))
+
+
+def loss_and_gradient(allowed, jit=False):
+    """Of a loss with both, through one product, as the receptors'."""
+    weights, rows = draw()
+
+    @tf.function(autograph=False, jit_compile=jit or None)
+    def step():
+        with in_place(allowed):
+            kernel, norm = weights_and_l1(tf.convert_to_tensor(weights))
+        loss = tf.reduce_sum(tf.square(tf.matmul(rows[None], kernel))) + 0.3 * norm
+        return loss, norm, tf.gradients(loss, [weights])[0]
+
+    return [value.numpy() for value in step()]
+
+
+def test_equals_the_plain_norm(small):
+    wanted, found = loss_and_gradient(False), loss_and_gradient(True)
+    assert found[:2] == pytest.approx(wanted[:2], rel=1e-6)
+    np.testing.assert_array_equal(found[2], wanted[2])
+    np.testing.assert_array_equal(found[2], loss_and_gradient(True)[2])
+    assert float(found[1]) == pytest.approx(np.abs(draw()[0].numpy()).sum(), rel=1e-6)
+
+
+def test_eager(small):
+    weights, rows = draw()
+    gradients = []
+    for allowed in (False, True):
+        with tf.GradientTape() as tape, in_place(allowed):
+            kernel, norm = weights_and_l1(tf.convert_to_tensor(weights))
+            loss = tf.reduce_sum(tf.square(tf.matmul(rows[None], kernel))) + 0.3 * norm
+        gradients.append(tape.gradient(loss, weights).numpy())
+    np.testing.assert_array_equal(*gradients)
+
+
+def test_xla_takes_the_plain_one(small):
+    assert loss_and_gradient(False, jit=True)[2] == pytest.approx(loss_and_gradient(False)[2], rel=1e-5)
+
+
+def test_a_training_step_uses_it_unless_it_is_compiled_by_xla(small, monkeypatch):
+    from tests.training.small_task import features_config, features_task
+
+    from isra_keras.training.build import build_model
+
+    used = []
+    monkeypatch.setattr(weights_norm, "_by_blocks", lambda weights, block: (used.append(block), (weights, tf.zeros(())))[1])
+    task = features_task()
+    domain = {name: {"images": part.arrays[:8], "labels": part.labels[:8], "indices": np.arange(8, dtype="int32")}
+              for name, part in (("source", task.source), ("target", task.target))}  # fmt: skip
+    for jit in (False, True):
+        model = build_model(features_config(jit_compile=jit, warmup=0.0), task)
+        model.train_on(domain)
+        assert bool(used) == (not jit)
+        used.clear()
