@@ -59,12 +59,13 @@ def test_xla_takes_the_plain_one(small):
 
 
 def test_a_training_step_uses_it_unless_it_is_compiled_by_xla(small, monkeypatch):
+    from isra_keras.training.build import build_model
     from tests.training.small_task import features_config, features_task
 
-    from isra_keras.training.build import build_model
-
     used = []
-    monkeypatch.setattr(weights_norm, "_by_blocks", lambda weights, block: (used.append(block), (weights, tf.zeros(())))[1])
+    monkeypatch.setattr(
+        weights_norm, "_by_blocks", lambda weights, block: (used.append(block), (weights, tf.zeros(())))[1]
+    )
     task = features_task()
     domain = {name: {"images": part.arrays[:8], "labels": part.labels[:8], "indices": np.arange(8, dtype="int32")}
               for name, part in (("source", task.source), ("target", task.target))}  # fmt: skip
