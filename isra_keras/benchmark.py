@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -221,7 +222,7 @@ def _read_results(args):
         return 0
     from isra_keras.benchmarking.report import write_report
 
-    command = f"python -m isra_keras.benchmark --report {' '.join(args.report)} --out {args.out or 'RESULTS.md'}"
+    command = f"python -m isra_keras.benchmark --report {shlex.join(args.report)} --out {shlex.quote(args.out or 'RESULTS.md')}"
     for path in write_report(lines, Path(args.out or "RESULTS.md"), args.csv, args.latex, command):
         print(path)
     return 0

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -243,7 +244,7 @@ def resume_command(args, out):
     """What to type to go on."""
     folder = out if args.seeds is None else out.parent
     seeds = f" --seeds {args.seeds}" if args.seeds is not None else ""
-    return f"python -m isra_keras.train --out {folder}{seeds} --resume"
+    return f"python -m isra_keras.train --out {shlex.quote(str(folder))}{seeds} --resume"
 
 
 def show_configuration(config, quiet=False):
@@ -304,8 +305,9 @@ def show_result(result, folders):
         console.print(found_classes(names, present_classes(out)), highlight=False)
     speed = f"{result.steps_per_second:.1f} it/s, {100 * result.data_wait_share:.0f} % of it waiting for data"
     console.print(f"{result.seconds:.0f} s ({speed})", highlight=False)
-    print(f"model {out}/model.keras · report {out}/report/report.md · curves: tensorboard --logdir {out}/tensorboard")
-    print(f"next:\n  python -m isra_keras.evaluate {out}\n  python -m isra_keras.predict {out} IMAGES_OR_FOLDER")
+    typed = shlex.quote(str(out))
+    print(f"model {out}/model.keras · report {out}/report/report.md · curves: tensorboard --logdir {typed}/tensorboard")
+    print(f"next:\n  python -m isra_keras.evaluate {typed}\n  python -m isra_keras.predict {typed} IMAGES_OR_FOLDER")
 
 
 def present_classes(out):

@@ -1,5 +1,6 @@
 """`--choose`: what would be shipped for each target without its labels, and how far that is from the oracle."""
 
+import shlex
 from dataclasses import dataclass, field
 
 from isra_keras.benchmarking.evidence import candidates_of, labelled, score_names
@@ -159,7 +160,7 @@ def describe_runs(runs):
     folder = runs[best].line.get("run", "RUN")
     taken = f"Take {method_name(runs[best].cell.row)}, seed {runs[best].cell.seed}: {shipped.reason}."
     table = Table(runs[best].cell.task, columns, rows, note).markdown()
-    return f"{table}\n\n{taken}\n  python -m isra_keras.predict {folder} PHOTOS"
+    return f"{table}\n\n{taken}\n  python -m isra_keras.predict {shlex.quote(folder)} PHOTOS"
 
 
 def kept_candidate(run):

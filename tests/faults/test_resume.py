@@ -1,11 +1,16 @@
 """Killed and resumed: nothing of it can be seen in what comes out."""
 
 import random
+import re
+import shlex
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
-from tests.faults.killing import assert_equal_runs, finish, kill_at, metrics, start
+from tests.faults.killing import ROOT, assert_equal_runs, finish, kill_at, metrics, start
 
 QUICK = {"kind": "images", "config": {"iterations": 12, "eval_interval": 4, "augment": True,
          "network_options": {"bottleneck": "afn", "dropout": 0.5}}}  # fmt: skip
@@ -37,6 +42,25 @@ def test_asked_to_stop_it_saves_this_very_step(tmp_path, number):
     finish(whole)
     assert_equal_runs(tmp_path / "whole", tmp_path / "asked")
     assert len(metrics(tmp_path / "asked")) == 12 + 3
+
+
+@pytest.mark.slow
+def test_the_command_that_is_printed_goes_on(tmp_path):
+    """SIGTERM to the command line; what it prints, typed into a shell, ends the run."""
+    out = tmp_path / "my runs" / "one"
+    command = [sys.executable, "-m", "isra_keras.train", "--method", "source_only", "--no-semantic", "--iterations", "60",
+               "--eval-interval", "20", "--out", str(out), "--quiet"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(out.glob("checkpoints/step_*.json")):
+        time.sleep(0.05)
+    asked = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and time.monotonic() - asked < 10, said[-2000:]
+    assert re.search(r"stopped at step \d+ of 60; the state is saved", said) and not (out / "result.json").exists()
+    printed = said.strip().splitlines()[-1].strip().replace("python", shlex.quote(sys.executable), 1)
+    done = subprocess.run(printed, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=170)
+    assert done.returncode == 0 and (out / "result.json").is_file(), done.stderr[-2000:]
 
 
 WIDE = {
