@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from isra_keras.losses import cross_entropy
-from isra_keras.objective import Context, Evaluation, Objective, Outcome, Stage, View, Views
+from isra_keras.objective import Context, Evaluation, Objective, Outcome, Sizes, Stage, View, Views
 from isra_keras.training.optimizer import PartwiseSGD
 from isra_keras.training.replica import ALONE
 from isra_keras.training.schedules import InverseDecay
@@ -76,10 +76,11 @@ class AdaptationModel(keras.Model):
     def _build_state(self):
         """Creates the objectives' parts, the counters and the class weights: everything that resume restores."""
         self.method.attach(self.network)
-        self.method.build_parts(self.feature_dim, self.num_classes, self.pooled_dim, self.sizes)
+        self.watched_sizes = Sizes(self.sizes)
+        self.method.build_parts(self.feature_dim, self.num_classes, self.pooled_dim, self.watched_sizes)
         if self.semantic is not None:
             width = self.method.semantic_dim(self.feature_dim, self.pooled_dim)
-            self.semantic.build_parts(width, self.num_classes, self.pooled_dim, self.sizes)
+            self.semantic.build_parts(width, self.num_classes, self.pooled_dim, self.watched_sizes)
         for objective in self.objectives:
             objective.built = True
 

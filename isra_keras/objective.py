@@ -1,5 +1,6 @@
 """What a method sees (`Views`, `Context`) and what it must answer (`Objective.loss_terms`)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,6 +150,29 @@ class Outcome:
     context: Context
 
 
+class Sizes(Mapping):
+    """{"source": N_s, "target": N_t} that knows whether anybody looked: a graph that depends on them fits one task only.
+
+    Attributes:
+        used: whether a size was read.
+    """
+
+    def __init__(self, values):
+        self.used, self._values = False, dict(values)
+
+    def __getitem__(self, name):
+        self.used = True
+        return self._values[name]
+
+    def __iter__(self):
+        self.used = True
+        return iter(self._values)
+
+    def __len__(self):
+        self.used = True
+        return len(self._values)
+
+
 class Objective(keras.layers.Layer):
     """Base of all methods and of the semantic plug-in: a layer that owns weights and answers losses.
 
@@ -163,7 +187,6 @@ class Objective(keras.layers.Layer):
         multipliers: {part name: (learning-rate multiplier, weight-decay multiplier)} for its own parts.
         starts_on_source: its first stage trains on source labels anyway; recipes give it no warm-up.
         aligned: the network's output that the semantic plug-in looks at, "features" or "pooled".
-        keeps_samples: it keeps something for each sample, so that its graph fits one task only.
         uses_images: its terms read `View.images`: where several replicas share a batch, they exchange the images too.
     """
 
@@ -173,7 +196,6 @@ class Objective(keras.layers.Layer):
     multipliers: dict = {}
     starts_on_source = False
     aligned = "features"
-    keeps_samples = False
     uses_images = False
 
     def __init__(self, **kwargs):
@@ -194,7 +216,7 @@ class Objective(keras.layers.Layer):
             feature_dim: d, width of the bottleneck features.
             num_classes: C, number of source classes.
             pooled_dim: width of the backbone output.
-            sizes: {"source": N_s, "target": N_t}, number of samples of each domain (may be empty).
+            sizes: {"source": N_s, "target": N_t}, number of samples of each domain (may be empty), a `Sizes`.
         """
 
     def loss_terms(self, views: Views, context: Context) -> dict:

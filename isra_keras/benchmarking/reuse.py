@@ -48,14 +48,15 @@ class ModelShelf:
         """
         key = self._key(config, task)
         if key in self.kept:
-            model, values = self.kept[key] = self.kept.pop(key)  # the youngest now
-            model.renew(values)
-            model.sizes = task_sizes(task)
-            return model, True
+            model, values = self.kept.pop(key)
+            if not model.watched_sizes.used:
+                self.kept[key] = model, values  # the youngest now
+                model.renew(values)
+                model.sizes = task_sizes(task)
+                return model, True
         self._make_room()
         model = build_model(config, task)
-        if not model.method.keeps_samples:
-            self.kept[key] = model, model.keep_steps()
+        self.kept[key] = model, model.keep_steps()
         return model, False
 
     def _make_room(self):

@@ -62,7 +62,6 @@ class A2KT(Objective):
         "office31": _BASE,
         "imagenet_caltech": _BASE | {"iterations": 10000, "eval_interval": 500},
     }
-    keeps_samples = True
 
     def __init__(self, center_weight=0.1, sample_weight=0.1, margin=10.0, temperature=0.1, first_threshold=0.9,
                  last_threshold=0.5, **kwargs):  # fmt: skip

@@ -8,6 +8,7 @@ from isra_keras.benchmarking import cell as cells
 from isra_keras.benchmarking.grid import Cell
 from isra_keras.benchmarking.pool import take_next
 from isra_keras.methods import METHODS
+from isra_keras.objective import Sizes
 from tests.benchmarking.small_features import small_cell, write_features
 
 FIRST = {("ba3us", "paper"), ("iwan", "off")}
@@ -46,6 +47,14 @@ def test_equals_a_cell_of_its_own(data, shelf, method, isra):
     assert "warm" not in fresh and again.get("warm", False) == (method not in ("shot", "a2kt"))
     assert again["evaluations"] == fresh["evaluations"]
     assert again["selected"] == fresh["selected"]
+
+
+@pytest.mark.parametrize("look", [lambda sizes: sizes["target"], lambda sizes: sizes.get("source"), dict, list, len, bool])
+def test_who_looks_at_the_sizes_is_known(look):
+    sizes = Sizes({"source": 3, "target": 2})
+    assert not sizes.used
+    look(sizes)
+    assert sizes.used and dict(sizes) == {"source": 3, "target": 2}
 
 
 def test_another_seed_or_setting_is_another_model(data, shelf):
