@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 from isra_keras.data.decode import IMAGE_SUFFIXES
@@ -43,7 +44,7 @@ def read_list(path):
                 if name is None:
                     bare = bare or number
                 else:
-                    classes.append(name)
+                    classes.append(sys.intern(name))  # a million lines, a thousand names
                 files.append(os.path.join(folder, file))
                 if bare and classes:
                     raise UserError(
