@@ -168,7 +168,8 @@ def _with_the_same_bottleneck(title, runs, everything):
     others = {key(run): run for run in everything if run.cell.isra == "off" and wanted.get(key(run)) == setting_of(run)}
     if not others:
         return []
-    swapped = [others.get(key(run), run) if run.cell.isra == "off" else run for run in runs]
+    swapped = [others.get(key(run)) if run.cell.isra == "off" and key(run) in wanted else run for run in runs]
+    swapped = [run for run in swapped if run is not None]
     names = ", ".join(dict.fromkeys(method_name((run.cell.method, "off")) for run in others.values()))
     table = isra_table(swapped, f"{title}: ISRA against without, the same bottleneck")
     table.note = f"As above; {names} stand without ISRA with the bottleneck that they have with it. {table.note}"

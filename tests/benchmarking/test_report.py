@@ -58,6 +58,11 @@ def test_isra_with_another_bottleneck_is_also_compared_with_its_own():
     ours, same = (text.split(f"### {name}\n")[1].split("###")[0]
                   for name in ("ISRA against without", "ISRA against without, the same bottleneck"))  # fmt: skip
     assert "| -10.00 | 1 | 0/0/1 |" in ours and "| +10.00 | 1 | 1/0/0 |" in same and "BA3US stand" in same
+    more = [with_bottleneck(None, line(accuracies=(0.9,), entropies=(0.1,), seed=1)),
+            with_bottleneck("bn", line(isra="paper", accuracies=(0.1,), entropies=(0.1,), seed=1))]  # fmt: skip
+    text, _ = build_report(rows + more)
+    same = text.split("### ISRA against without, the same bottleneck\n")[1].split("###")[0]
+    assert "| +10.00 | 1 | 1/0/0 |" in same, "a seed without its bottleneck is no pair"
 
 
 def test_files(tmp_path):
