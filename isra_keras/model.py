@@ -1,6 +1,6 @@
 """AdaptationModel: a network, a method and the semantic plug-in as one Keras model."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -69,8 +69,7 @@ class AdaptationModel(keras.Model):
         self.num_classes = int(outputs["logits"].shape[-1])
         self.stage = self.stages()[0]
         self._build_state()
-        self._compiled_steps, self._begun = {}, None
-        self.predictor = None
+        self._compiled_steps, self.predictor = {}, None
         self.built = True
 
     def _build_state(self):
@@ -167,37 +166,15 @@ class AdaptationModel(keras.Model):
         if stage.name != WARMUP:
             for objective in self.objectives:
                 objective.on_stage_begin(stage, self.network)
-        if self._begun and stage in self._begun:
-            begun = self._begun[stage]
-            _assign(begun.values)
-            self.compile(begun.optimizer, jit_compile=self._jit)
-            self._compiled_steps = begun.steps
-            return
+        self.restart_optimizer(learning_rate)
+
+    def restart_optimizer(self, learning_rate):
+        """A fresh optimiser for the current stage; see `begin_stage`."""
         config = keras.saving.serialize_keras_object(self.optimizer)
         fresh = keras.saving.deserialize_keras_object(config)
         if learning_rate is not None:
             fresh.learning_rate = learning_rate
         self.compile(fresh, jit_compile=self._jit)
-        if self._begun is not None:
-            self._begun[stage] = _Begun(self.optimizer, _values(self.optimizer.variables), self._compiled_steps)
-
-    def keep_steps(self):
-        """Makes the model one that can train again: a stage that begins again finds its compiled steps.
-
-        Returns:
-            List of (variable, NumPy array), for `renew`.
-        """
-        self._begun = {}
-        return _values(self.variables)
-
-    def renew(self, values):
-        """Puts a model that has trained back to its start, for data of the same shape; schedules must be the same.
-
-        Args:
-            values: of `keep_steps`.
-        """
-        _assign(values)
-        self.stage = self.stages()[0]
 
     def context(self, training=True):
         """`Context` of the current step."""
@@ -421,22 +398,3 @@ class AdaptationModel(keras.Model):
 def _floats(images):
     """Images as float32; the values stay as they are (0..255)."""
     return ops.cast(images, "float32")
-
-
-@dataclass
-class _Begun:
-    """What a stage began with. An object, since Keras takes the variables of a tuple or a list for the model's own."""
-
-    optimizer: keras.optimizers.Optimizer
-    values: list
-    steps: dict
-
-
-def _values(variables):
-    """[(variable, its value as a NumPy array)]."""
-    return [(variable, ops.convert_to_numpy(variable.value).copy()) for variable in variables]
-
-
-def _assign(values):
-    for variable, value in values:
-        variable.assign(value)

@@ -16,12 +16,13 @@ from isra_keras.training.schedules import InverseDecay
 FEATURE_ROWS = 1024
 
 
-def build_model(config, task):
+def build_model(config, task, model_class=AdaptationModel):
     """Network, method, plug-in and optimiser of a run, compiled for the method's first stage.
 
     Args:
         config: `TrainConfig`.
         task: `Task`, for the number of classes, the shape of a sample and the sizes of both domains.
+        model_class: `AdaptationModel` or a subclass.
 
     Returns:
         `AdaptationModel`.
@@ -34,7 +35,7 @@ def build_model(config, task):
         config.backbone, len(task.class_names), config.feature_dim, sample_shape(config, task), config.weights,
         seed=config.seed, batch_norm=config.batch_norm, **(dict(method.network_options) | config.network_options),
     )  # fmt: skip
-    model = AdaptationModel(
+    model = model_class(
         network, method, build_semantic(config), max_iterations=config.iterations,
         eval_interval=config.eval_interval, seed=config.seed,
         sizes=task_sizes(task),
