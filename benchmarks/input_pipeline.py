@@ -8,7 +8,7 @@ rate     images a second of `DomainPairs` over files (256 px, random crops of 22
 waiting  share of MobileNetV2's training steps (224 px, 36 + 36 images) spent waiting for the next batch.
 start    a folder of 1,000 classes and so many files (hard links) until the first batch, in a process of its own, without
          the import of TensorFlow; and that process's peak memory, with it. The same with 10,000 files: the difference
-         is what a file costs.
+         is what a file costs. And with a list of these files instead of their folder.
 
 Images are those of Office-Caltech10 in ISRA_TEST_DATA, or made on the spot. Writes benchmarks/results/input_pipeline.jsonl (input_pipeline_quick.jsonl).
 """
@@ -33,16 +33,16 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--trees", help="keep the folders of hard links here and take them again")
-    parser.add_argument("--start", help=argparse.SUPPRESS)  # child: time the start of training on this folder
+    parser.add_argument("--start", nargs=2, help=argparse.SUPPRESS)  # child: time the start on a source and a target
     parser.add_argument("--out", help="write the lines there instead")
     args = parser.parse_args(argv)
     if args.start:
-        print(json.dumps(start(args.start)))
+        print(json.dumps(start(*args.start)))
         return
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        lines = [
-            start_line(count, Path(args.trees or folder)) for count in (10_000, 100_000 if args.quick else 1_300_000)
-        ]
+        many = 100_000 if args.quick else 1_300_000
+        lines = [start_line(count, form, Path(args.trees or folder)) for count, form in
+                 ((10_000, "folder"), (many, "folder"), (many, "list"))]  # fmt: skip
         task = small_task(Path(folder))
         lines = [*rates(task, 3 if args.quick else 7), waiting(task, 2 if args.quick else 5), *lines]
     write("input_pipeline" + "_quick" * args.quick, lines, args.out)
@@ -124,28 +124,34 @@ def waiting(task, steps):
             "steps": steps}  # fmt: skip
 
 
-def start_line(count, folder):
-    """The line of the start on a folder of `count` files."""
+def start_line(count, form, folder):
+    """The line of the start on `count` files: their "folder", or a "list" of them."""
     place = folder / str(count)
     if not place.exists():
         make_tree(place, count)
-    command = [sys.executable, __file__, "--start", str(place)]
+    source = place / "source"
+    if form == "list":
+        source = place / "source.txt"
+        with open(source, "w") as lines:
+            for home in sorted((place / "source").iterdir()):
+                lines.writelines(f"source/{home.name}/{name} {home.name}\n" for name in sorted(os.listdir(home)))
+    command = [sys.executable, __file__, "--start", str(source), str(place / "target")]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     values = json.loads(found.stdout.splitlines()[-1])
     met = values["seconds"] < TARGETS["start_seconds"] and values["peak_memory_mb"] < TARGETS["start_memory_mb"]
     limits = {"target_seconds": TARGETS["start_seconds"], "target_memory_mb": TARGETS["start_memory_mb"]}
-    return {"probe": "start", "files": count} | values | limits | {"met": met}
+    return {"probe": "start", "files": count, "from": form} | values | limits | {"met": met}
 
 
-def start(folder):
-    """From a folder to the first batch, in this process."""
+def start(source, target):
+    """From files on disk to the first batch, in this process."""
     began = time.perf_counter()
     from isra_keras.data.pairs import DomainPairs, own_threads
     from isra_keras.data.tasks import folder_task
 
     imported = time.perf_counter()
     before = peak_memory()
-    task = folder_task(f"{folder}/source", f"{folder}/target")
+    task = folder_task(source, target)
     loaded = time.perf_counter()
     pairs = DomainPairs(task, BATCH, 0, SIZE, CROP, cache=False)
     for number, _ in enumerate(own_threads(pairs.dataset(0, 8))):

@@ -1,9 +1,12 @@
 """What a domain and a task are: lists of samples, nothing that reads or decodes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+
+from isra_keras.data.paths import Paths
 
 
 class BadImage(NamedTuple):
@@ -26,7 +29,7 @@ class Domain:
         name: "Art", "printed", or the folder's name.
         class_names: C names of the source's classes, in label order (for a target too).
         labels: (n,) int32 in 0..C-1; -1 where a sample has no label.
-        paths: n image files, or None.
+        paths: n image files, kept as `isra_keras.data.paths.Paths`, or None.
         arrays: uint8 (n, height, width, 3) images or float32 (n, p) features, or None.
         bad_images: files that were left out, with the reason.
     """
@@ -34,13 +37,15 @@ class Domain:
     name: str
     class_names: tuple[str, ...]
     labels: np.ndarray
-    paths: tuple[str, ...] | None = None
+    paths: Sequence[str] | None = None
     arrays: np.ndarray | None = field(default=None, repr=False)
     bad_images: tuple[BadImage, ...] = ()
 
     def __post_init__(self):
         if (self.paths is None) == (self.arrays is None):
             raise ValueError("Expected either paths or arrays; received both or neither.")
+        if self.paths is not None and not isinstance(self.paths, Paths):
+            object.__setattr__(self, "paths", Paths(self.paths))
         samples = self.paths if self.arrays is None else self.arrays
         if len(samples) != len(self.labels):
             raise ValueError(f"Expected a label for each of {len(samples)} samples; received {len(self.labels)}.")

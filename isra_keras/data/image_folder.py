@@ -3,12 +3,16 @@
 import csv
 import io
 import os
+from array import array
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import numpy as np
+
 from isra_keras.data.decode import IMAGE_SUFFIXES, check_image
 from isra_keras.data.domain import BadImage
+from isra_keras.data.paths import Paths
 from isra_keras.errors import UserError
 
 ON_BAD_IMAGE = ("skip", "error")
@@ -66,6 +70,30 @@ def image_files(folder, recursive=True):
             elif is_image_file(entry):
                 found.append(entry.path)
     return sorted(found)
+
+
+def labelled_files(folders, recursive=True):
+    """Image files of several folders, one folder after the other.
+
+    Args:
+        folders: {label: folder}.
+        recursive: as in `image_files`.
+
+    Returns:
+        (`Paths`, (n,) int32 labels).
+
+    Raises:
+        UserError: if one is no readable folder.
+    """
+    labels = array("i")
+
+    def files():
+        for label, folder in folders.items():
+            found = image_files(folder, recursive)
+            labels.extend([label] * len(found))
+            yield from found
+
+    return Paths(files()), np.array(labels, "int32")
 
 
 def is_image_file(entry):

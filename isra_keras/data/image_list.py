@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from isra_keras.data.decode import IMAGE_SUFFIXES
+from isra_keras.data.paths import Paths
 from isra_keras.errors import UserError
 
 LONGEST_LINE = 10_000
@@ -28,28 +29,15 @@ def read_list(path):
         path: the list.
 
     Returns:
-        (files, classes): lists of str; classes is None if no line has one.
+        (files, classes): `Paths` and a list of str; classes is None if no line has one.
 
     Raises:
         UserError: the file can't be read or lists nothing; some lines have a class and others have none: names the line.
     """
-    files, classes, bare, folder = [], [], None, os.path.dirname(os.path.abspath(path))
+    classes = []
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as lines:
-            for number, line in enumerate(lines, 1):
-                text = line.strip()
-                if not text or text.startswith("#"):
-                    continue
-                file, name = _parts(path, number, text)
-                if name is None:
-                    bare = bare or number
-                else:
-                    classes.append(sys.intern(name))  # a million lines, a thousand names
-                files.append(os.path.join(folder, file))
-                if bare and classes:
-                    raise UserError(
-                        f"Expected a class in every line of '{path}' or in none; line {bare} has none, others do."
-                    )
+            files = Paths(_files(path, lines, classes))
     except OSError as error:
         raise UserError(f"Expected a list of images in '{path}'; it can't be read: {error.strerror}.") from error
     if not files:
@@ -69,16 +57,33 @@ def list_name(path):
     return Path(path).stem
 
 
+def _files(path, lines, classes):
+    """The file of each line; its class is added to `classes`."""
+    bare, folder = None, os.path.dirname(os.path.abspath(path)).rstrip("/")
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        file, name = _parts(path, number, text)
+        if name is None:
+            bare = bare or number
+        else:
+            classes.append(sys.intern(name))  # a million lines, a thousand names
+        if bare and classes:
+            raise UserError(f"Expected a class in every line of '{path}' or in none; line {bare} has none, others do.")
+        yield file if file.startswith("/") else f"{folder}/{file}"
+
+
 def _parts(path, number, text):
     """(file, class or None) of a line."""
     if len(text) > LONGEST_LINE or "\0" in text:
         raise UserError(f"Expected FILE CLASS in line {number} of '{path}'; received no text: {text[:40]!r}...")
     if "\t" in text:
         file, name = (part.strip() for part in text.rsplit("\t", 1))
-    elif text.lower().endswith(IMAGE_SUFFIXES) or not re.search(r"\s", text):
-        file, name = text, None
     else:
-        file, name = text.rsplit(None, 1)
+        file, name = text, None
+        if not text.lower().endswith(IMAGE_SUFFIXES):
+            file, name = (text.rsplit(None, 1) + [None])[:2]
     if not file or name == "":
         raise UserError(f"Expected FILE CLASS in line {number} of '{path}'; received {text[:80]!r}.")
     return file, name

@@ -6,6 +6,8 @@ Source ImageNet is the training set, target ImageNet the validation set (50 imag
 import os
 import re
 
+import numpy as np
+
 from isra_keras.data import image_folder
 from isra_keras.data.domain import Task
 from isra_keras.data.image_list import NUMBER, read_list
@@ -44,16 +46,13 @@ def _training(protocol, roots, allow_incomplete, on_bad_image):
     classes = _synsets(folder)
     if len(classes) != CLASSES:
         raise missing(protocol, roots, f"expected {CLASSES} class folders in '{folder}', found {len(classes)}")
-    files, labels = [], []
-    for index, name in enumerate(classes):
-        images = image_folder.image_files(os.path.join(folder, name), recursive=False)
-        files += images
-        labels += [index] * len(images)
+    folders = {index: os.path.join(folder, name) for index, name in enumerate(classes)}
+    files, labels = image_folder.labelled_files(folders, recursive=False)
     problems = []
     if len(files) != TRAIN_IMAGES:
-        fewest = min(range(CLASSES), key=labels.count) if len(files) < TRAIN_IMAGES // 100 else None
         problems = [f"expected {TRAIN_IMAGES:,} images in all, found {len(files):,}"]
-        problems += [f"fewest in {classes[fewest]}"] if fewest is not None else []
+        if len(files) < TRAIN_IMAGES // 100:
+            problems.append(f"fewest in {classes[np.argmin(np.bincount(labels, minlength=CLASSES))]}")
     report_problems(protocol, "imagenet", folder, problems, allow_incomplete)
     return make_domain("imagenet", classes, files, labels, folder, on_bad_image)
 

@@ -65,6 +65,7 @@ class DomainPairs:
         self._check(largest)
         self._target = make_reader(task.target, image_size, crop_size, cache)
         self._source = make_reader(task.source, image_size, crop_size, cache) if uses_source else None
+        self._labels = tf.constant(task.source.labels)  # here, not in the graph, which is copied
 
     def dataset(self, start=0, stop=None):
         """Batches of the steps start, start + 1, ...
@@ -139,7 +140,7 @@ class DomainPairs:
         images, used = reader.read(indices, seed, step, self._own(tf.size(indices)))
         part = {"images": images, "indices": used}
         if stream != "target":
-            part["labels"] = tf.gather(tf.constant(self.task.source.labels), used)
+            part["labels"] = tf.gather(self._labels, used)
         return part
 
     def _own(self, rows):

@@ -205,16 +205,15 @@ def read_classes(protocol, domain, folder, wanted, allow_incomplete, on_bad_imag
         UserError: if counts differ from the protocol's and `allow_incomplete` is False, or nothing is there.
     """
     present = {plain(name): name for name in image_folder.class_folders(folder)}
-    files, labels, problems = [], [], []
+    found = {index: present.get(plain(protocol.classes[index])) for index in wanted}
+    folders = {index: os.path.join(folder, name) for index, name in found.items() if name}
+    files, labels = image_folder.labelled_files(folders, recursive=False)
+    counts, problems = np.bincount(labels, minlength=len(protocol.classes)), []
     for index in wanted:
         name, expected = protocol.classes[index], protocol.counts[domain][index]
-        found = present.get(plain(name))
-        images = image_folder.image_files(os.path.join(folder, found), recursive=False) if found else []
-        if len(images) != expected:
-            state = f"{len(images):,} images" if found else "no folder"
+        if counts[index] != expected:
+            state = f"{counts[index]:,} images" if found[index] else "no folder"
             problems.append(f"{name}: expected {expected:,} images, found {state}")
-        files += images
-        labels += [index] * len(images)
     report_problems(protocol, domain, folder, problems, allow_incomplete)
     return make_domain(domain, protocol.classes, files, labels, folder, on_bad_image)
 
@@ -244,24 +243,23 @@ def make_domain(name, classes, files, labels, place, on_bad_image):
     labels = np.asarray(labels, "int32")
     if kept.bad:
         files, labels = [files[index] for index in kept.keep], labels[kept.keep]
-    return Domain(name, tuple(classes), labels, tuple(files), None, kept.bad)
+    return Domain(name, tuple(classes), labels, files, None, kept.bad)
 
 
 def _labelled_folder(folder, names, classes, on_bad_image):
     """`Domain` of the class folders `names`; every one must hold a readable image."""
-    files, labels = [], []
+    files, labels = image_folder.labelled_files({classes.index(name): os.path.join(folder, name) for name in names})
+    counts = np.bincount(labels, minlength=len(classes))
     for name in names:
-        images = image_folder.image_files(os.path.join(folder, name))
-        if not images:
+        if not counts[classes.index(name)]:
             raise UserError(
                 f"Expected images in every class folder; '{os.path.join(folder, name)}' holds none. "
                 "Add images or remove the folder."
             )
-        files += images
-        labels += [classes.index(name)] * len(images)
     domain = make_domain(_base(folder), classes, files, labels, folder, on_bad_image)
+    counts = domain.class_counts
     for name in names:
-        if not np.any(domain.labels == classes.index(name)):
+        if not counts[classes.index(name)]:
             bad = [item for item in domain.bad_images if item.path.startswith(os.path.join(folder, name) + os.sep)]
             raise UserError(f"Expected readable images of class '{name}'; {image_folder.summary(bad)}.")
     return domain
