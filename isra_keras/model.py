@@ -154,13 +154,14 @@ class AdaptationModel(keras.Model):
         return (Stage(WARMUP, self.warmup, source_only=True), *rest)
 
     def begin_stage(self, stage: Stage, learning_rate=None):
-        """Freezes the stage's parts, restarts the optimiser's state and tells the objectives.
+        """Freezes the stage's parts, counts from 0, restarts the optimiser's state and tells the objectives.
 
         Args:
             stage: one of `stages()`.
             learning_rate: float or schedule of the fresh optimiser; None keeps the compiled one's.
         """
         self.stage = stage
+        self.step.assign(0)
         for name in NETWORK_PARTS:
             self.network.get_layer(name).trainable = name not in stage.frozen
         if stage.name != WARMUP:
@@ -354,8 +355,7 @@ class AdaptationModel(keras.Model):
                 weights = self.weight_smoothing * self.class_weights.numpy() + (1.0 - self.weight_smoothing) * weights
             self.class_weights.assign(weights)
             self.has_class_weights.assign(1)
-        if self.stage.name != WARMUP:
-            self.method.on_evaluation(evaluation)
+        self.method.on_evaluation(evaluation)
         return weights
 
     # ---------------------------------------------------------------- saving

@@ -236,7 +236,7 @@ class Objective(keras.layers.Layer):
         return None
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
-        """Renews the method's own state (pseudo-labels, selections) after an evaluation."""
+        """Renews the method's own state (pseudo-labels, selections) after an evaluation, of a warm-up too."""
 
     def semantic_dim(self, feature_dim: int, pooled_dim: int) -> int:
         """Width of the features that the semantic plug-in aligns on top of this method."""

@@ -231,8 +231,10 @@ def test_warm_up_trains_on_source_labels_alone():
     assert not int(model.has_class_weights)
     weights = model.update(model.predict_domain([make_batch(1)["target"]]))
     assert int(model.has_class_weights) and weights.shape == (CLASSES,)
-    assert model.method.begun == () and model.method.evaluated == 0
+    assert model.method.begun == () and model.method.evaluated == 1
+    assert int(model.step) == 1
     model.begin_stage(adapt)
+    assert int(model.step) == 0, "ramps and learning rate start together"
     assert {"adversarial", "alignment"} <= set(model.train_on(make_batch(1)))
     assert model.method.begun == ("adapt",) and model.context().max_iterations == 15
 

@@ -6,7 +6,8 @@ from keras import ops
 def domain_cross_entropy(logits, labels):
     """Binary cross-entropy per row in its logit form: max(z, 0) - z y + log(1 + exp(-|z|)).
 
-    PyTorch's form clamps each logarithm at -100 instead; the two are equal wherever float32 can tell.
+    PyTorch's form takes logarithms of the rounded sigmoid, clamped at -100: the two part where float32 rounds it to 0 or
+    1 (|z| above 17), and this one keeps its gradient there.
 
     Args:
         logits: (n,) float32, logit of "source".

@@ -23,7 +23,7 @@ def hausdorff_triplet(source, target, kept, margin=100.0, axis="rows"):
         float32 scalar.
 
     Reference:
-        Xu et al., "Select, Label, and Mix", WACV 2023, equation 2; the official Hausdorff module.
+        Sahoo et al., "Select, Label, and Mix", WACV 2023, equation 2; the official Hausdorff module.
     """
     distances = ops.stop_gradient(ops.sqrt(squared_distances(source, target)))
 

@@ -22,8 +22,9 @@ class BA3US(Objective):
     """DANN made partial: extra source rows balance the target batch, class weights come from target predictions,
     uncertain rows count less in the adversarial loss, and wrong classes are kept flat on the source.
 
-    Differs from the authors' code in one respect: where the class weights of a batch's labels sum to exactly 0
-    (underflow) they skip the step; here the weighted terms are 0 and the others train on.
+    Differs from the authors' code where it breaks: where the class weights of a batch's labels sum to exactly 0
+    (underflow) they skip the step; here the source's weighted terms are 0 and all others train on, the adversarial one
+    on the target's rows. With two classes the complement entropy is 0 (theirs: NaN).
 
     Args:
         mu: the middle batch starts at batch_size // mu rows and shrinks to 0; 0 is none, < 0 is constant.

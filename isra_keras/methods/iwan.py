@@ -81,10 +81,10 @@ class IWAN(Objective):
 
     def build_parts(self, feature_dim, num_classes, pooled_dim, sizes):
         width, biases = self.discriminator_width, "zeros"
-        kernels = [keras.initializers.RandomNormal(0.0, deviation) for deviation in (0.01, 0.01, 0.3)]
-        if self.variant == "tllib":
-            kernels, biases = TorchUniform(), [TorchUniform(fan_in) for fan_in in (feature_dim, width, width)]
-        for name in PARTS:
+        for name in PARTS:  # initialisers of their own: one gives the same values at every call
+            kernels = [keras.initializers.RandomNormal(0.0, deviation) for deviation in (0.01, 0.01, 0.3)]
+            if self.variant == "tllib":
+                kernels, biases = TorchUniform(), [TorchUniform(fan_in) for fan_in in (feature_dim, width, width)]
             setattr(self, name, DomainDiscriminator(width, self.dropout, 1, kernels, biases, name=name))
             getattr(self, name).build((None, feature_dim))
 
@@ -93,7 +93,7 @@ class IWAN(Objective):
         if context.stage == "source":
             return {"classification": classification}
         tllib, coefficient, views = self.variant == "tllib", self.ramp(context), self.semantic_views(views, context)
-        a = self.adversarial_weight or (3.0 if tllib else 1.0)
+        a = (3.0 if tllib else 1.0) if self.adversarial_weight is None else self.adversarial_weight
         weights = self.importance_weights(views.source.features, context)
         terms = {
             "weight_discriminator": (1.5 * a if tllib else a) * self.weight_discriminator_loss(views, context),

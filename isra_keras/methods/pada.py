@@ -46,9 +46,9 @@ class PADA(Objective):
     mean_t BCE) / 2 with t = step; bottleneck and discriminator have batch normalisation, the latter no dropout.
 
     As in the authors' code; the paper divides gamma by its maximum and by the number of rows instead. Differs from
-    the code: class weights come from one centre crop rather than ten crops (TLLib: random crops of training); T is
-    the run's length rather than 10,000 unless told; source rows whose gamma are all 0 weigh 0 (theirs: NaN);
-    without a bottleneck the classifier starts fresh (ImageNet to Caltech: the authors keep the pretrained one).
+    the code: class weights come from one centre crop rather than ten crops (TLLib: random crops of training), one step
+    later; T is the run's length rather than 10,000 unless told; source rows whose gamma are all 0 weigh 0 (theirs:
+    NaN); without a bottleneck the classifier starts fresh (ImageNet to Caltech: the authors keep the pretrained one).
 
     Args:
         variant: "official" or "tllib".

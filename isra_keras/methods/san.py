@@ -45,9 +45,9 @@ class SAN(Objective):
     takes m in (2) from the n rows of the batch. variant="paper": w_c is the mean of p_c over the target rows of the
     batch, L_adv = sum_c w_c mean_i p_ic BCE(D_c(GRL(f_i)), d_i), and (4) is over the target with e = 1 in the paper.
 
-    Differs from the authors' code: class weights come from one centre crop rather than ten and are renewed at every
-    evaluation (the recipes' 200 steps are theirs); T is the run's length rather than 10,000 unless told; the
-    classifier has C outputs (one of their scripts has 1,000 on Office-31). They give no setting for Office-Home.
+    Differs from the authors' code: class weights come from one centre crop rather than ten, renewed at every evaluation
+    (the recipes' 200 steps are theirs, which begin one step earlier); T is the run's length rather than 10,000 unless
+    told; the classifier has C outputs (one of their scripts has 1,000 on Office-31). No setting for Office-Home.
 
     Args:
         variant: "target", "batch" or "paper".

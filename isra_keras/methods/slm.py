@@ -6,7 +6,7 @@ from keras import ops
 from isra_keras.layers import DomainDiscriminator, dann_coefficient, reverse_gradient
 from isra_keras.layers.mixing import MixingDraws
 from isra_keras.layers.source_selector import SourceSelector, hard_selection
-from isra_keras.losses import masked_entropy, mean_entropy, prediction_diversity
+from isra_keras.losses import cross_entropy, masked_entropy, mean_entropy, prediction_diversity
 from isra_keras.losses.hausdorff import hausdorff_triplet
 from isra_keras.methods.slm_mixing import MixedLosses
 from isra_keras.objective import Stage
@@ -27,6 +27,8 @@ RECIPE = {
     "source_sampling": "balanced",
 }  # fmt: skip
 
+HAUSDORFF_AXES = {"paper": "rows", "reference": "columns"}
+
 
 @keras.saving.register_keras_serializable("isra_keras")
 class SLM(MixedLosses):
@@ -42,7 +44,7 @@ class SLM(MixedLosses):
         (5) x_m = r x_s + (1 - r) x_t: mean r CE(z_m, y) a + (1 - r) CE(z_m, s) a m;
         (8) 0.01 relu(d(a) - d(1 - a) + 100), d a Hausdorff distance to the target (`hausdorff_triplet`).
 
-    Stage "warm_start" is (1) on all rows and plain DANN. Differs from the authors' code: no checkpoint is picked by
+    Stage "warm_start" is plain CE and DANN on all rows. Differs from the authors' code: no checkpoint is picked by
     target labels (theirs is the best of thousands of looks at the target accuracy: expect lower numbers); both domains
     share one set of BN statistics; the selector sees the backbone's detached features unless one on images is given
     (theirs: a ResNet-18); the whole backbone learns, at a tenth of the rate (theirs: its last stage). The slips below
@@ -53,6 +55,7 @@ class SLM(MixedLosses):
         selector: built layer, images (0..255) -> (n, 2), or None.
         warm_share: share of the steps of stage "warm_start".
         pseudo_threshold, margin: of m and of (8).
+        hausdorff_axis: what (8) weighs, "paper" (rows) or "reference" (columns); None goes by `reference_quirks`.
         discriminator_width, dropout: of the discriminator.
 
     Reference:
@@ -66,10 +69,13 @@ class SLM(MixedLosses):
     uses_images = True
 
     def __init__(self, selector=None, warm_share=1 / 3, pseudo_threshold=0.3, margin=100.0, reference_quirks=False,
-                 discriminator_width=1024, dropout=0.5, seed=0, **kwargs):  # fmt: skip
+                 discriminator_width=1024, dropout=0.5, seed=0, hausdorff_axis=None, **kwargs):  # fmt: skip
         super().__init__(**kwargs)
         self.warm_share, self.pseudo_threshold, self.margin = warm_share, pseudo_threshold, margin
         self.reference_quirks, self.seed = reference_quirks, seed
+        self.hausdorff_axis = hausdorff_axis or ("reference" if reference_quirks else "paper")
+        if self.hausdorff_axis not in HAUSDORFF_AXES:
+            raise ValueError(f"Expected hausdorff_axis 'paper' or 'reference'; received {hausdorff_axis!r}.")
         self.discriminator_width, self.dropout = discriminator_width, dropout
         self.discriminator = DomainDiscriminator(discriminator_width, dropout, units=2, name="discriminator")
         selector = keras.saving.deserialize_keras_object(selector) if isinstance(selector, dict) else selector
@@ -90,7 +96,7 @@ class SLM(MixedLosses):
         if context.stage == "warm_start":
             domains = [ops.mean(self.domain_loss(v.features, k, lam)) for k, v in enumerate((source, target))]
             return {
-                "classification": ops.mean(self.label_loss(source.logits, source.labels)),
+                "classification": ops.mean(cross_entropy(source.logits, source.labels)),
                 "adversarial": sum(domains),
             }
         draws = draws or MixingDraws.sample(source.size, target.size, self.draws)
@@ -112,7 +118,7 @@ class SLM(MixedLosses):
         """(1), (3), (6) to (8), and of (2) what needs no mixture."""
         h_source, h_target = (ops.stop_gradient(masked_entropy(v.logits, 1e-15)) for v in (source, target))
         information = mean_entropy(target.logits, 1e-5) - prediction_diversity(target.logits, 1e-5)
-        axis = "columns" if self.reference_quirks else "rows"
+        axis = HAUSDORFF_AXES[self.hausdorff_axis]
         adversarial = self.domain_loss(source.features, 0, lam) * h_source * reverse_gradient(a, lam)
         return {
             "classification": ops.mean(self.label_loss(source.logits, source.labels) * ops.stop_gradient(a)),
@@ -130,6 +136,7 @@ class SLM(MixedLosses):
             "pseudo_threshold",
             "margin",
             "reference_quirks",
+            "hausdorff_axis",
             "discriminator_width",
             "dropout",
             "seed",

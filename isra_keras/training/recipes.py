@@ -166,7 +166,9 @@ DEFAULT_VARIANT = "reference"
 MAX_EVALUATIONS = 70  # bound on what a method's default may ask of a dataset that it has no recipe for
 
 
-def recipe(dataset, method, semantic=True, variant=None, task=None, source="code", feature_dim=None):
+def recipe(
+    dataset, method, semantic=True, variant=None, task=None, source="code", feature_dim=None, method_variant=None
+):  # fmt: skip
     """Values for `TrainConfig`, by name, for everything that a recipe decides.
 
     Args:
@@ -177,6 +179,7 @@ def recipe(dataset, method, semantic=True, variant=None, task=None, source="code
         task: short name such as "Ar-Cl", for recipes that differ between tasks.
         source: "code" or "paper", whose hyperparameters.
         feature_dim: width that the user asked for; the paper's weights depend on it.
+        method_variant: the method's option "variant", if it is given: "tllib" of PADA has a recipe of its own.
 
     Returns:
         dict.
@@ -192,7 +195,7 @@ def recipe(dataset, method, semantic=True, variant=None, task=None, source="code
     if semantic:
         values |= data.get("semantic_dataset", {}) | data.get("semantic_tasks", {}).get(task, {})
     own = getattr(cls, "recipes", {})
-    values, options, network = _with_method(values, own, dataset, task)
+    values, options, network = _with_method(values, own, dataset, task, method_variant)
     if cls.starts_on_source:
         values.pop("warmup", None)
     values["method_options"] = data.get(f"{method}_options", {}) | options
@@ -229,6 +232,7 @@ def resolve(**given):
     values = recipe(
         dataset, given.get("method", TrainConfig.method), given.get("semantic", TrainConfig.semantic),
         given.get("variant"), task, given.get("recipe", TrainConfig.recipe), given.get("feature_dim"),
+        given.get("method_options", {}).get("variant"),
     )  # fmt: skip
     if "iterations" in given and "eval_interval" not in given:  # a shortened run keeps its number of evaluations
         share = given["iterations"] / values["iterations"]
@@ -283,9 +287,10 @@ def _is_nested(name):
     return name.startswith("semantic_") or name.endswith("_options") or name == "tuned"
 
 
-def _with_method(values, recipes, dataset, task):
-    """(values with the method's own, its options, its network options)."""
-    exact = recipes.get(dataset)
+def _with_method(values, recipes, dataset, task, variant=None):
+    """(values with the method's own, its options, its network options); a variant may have a recipe of its own, for the
+    data sets of the papers."""
+    exact = recipes.get(variant if dataset in recipes and variant in recipes else dataset)
     own = dict(exact if exact is not None else recipes.get("default", {}))
     own |= own.pop("tasks", {}).get(task, {})
     options, network = own.pop("options", {}), own.pop("network_options", {})

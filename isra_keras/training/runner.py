@@ -144,7 +144,6 @@ class Training:
     def begin(self, number):
         """Freezes, recompiles and counts from 0, as a stage begins."""
         self.model.begin_stage(self.stages[number], make_schedule(self.config, self.lengths[number]))
-        self.model.step.assign(0)
 
     def leave_stage(self):
         """Keeps the source model, if that is what the stage made."""
@@ -175,7 +174,7 @@ class Training:
             # A table: TensorFlow never forgets a Python function of a data set, and the method's would keep the model.
             sizes = functools.partial(self.model.method.middle_size, batch_size=config.batch_size,
                                       max_iterations=length, eval_interval=config.eval_interval)  # fmt: skip
-            middle_sizes = [sizes(step) for step in range(length)]
+            middle_sizes = [sizes(step) for step in range(stop)]
         pairs = DomainPairs(
             self.task, config.batch_size, config.seed + 1_000_003 * self.stage, config.image_size, config.crop_size,
             middle_size=middle_sizes, augment=config.augment, uses_source=self.stages[self.stage].uses_source,

@@ -191,6 +191,20 @@ def test_weight_dropout_can_be_switched_off():
 
 
 @pytest.mark.parametrize("variant", ["tllib", "paper"])
+def test_the_two_discriminators_start_apart(variant):
+    method = make_model(IWAN, variant=variant, discriminator_width=8).method
+    pairs = zip(method.discriminator_weight.get_weights(), method.discriminator_adversarial.get_weights())
+    assert all(not np.array_equal(one, other) for one, other in pairs if np.any(one))
+
+
+def test_the_adversary_can_be_switched_off():
+    model = make_model(IWAN, adversarial_weight=0.0, discriminator_width=8)
+    model.compile(optimizer())
+    logs = model.train_on(make_batch(model, 0))
+    assert float(logs["adversarial"]) == float(logs["weight_discriminator"]) == 0.0 < float(logs["classification"])
+
+
+@pytest.mark.parametrize("variant", ["tllib", "paper"])
 def test_objective(variant):
     run_objective_test(IWAN, variant=variant, discriminator_width=8)
 

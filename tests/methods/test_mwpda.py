@@ -7,7 +7,7 @@ from keras import ops
 from isra_keras.methods.mwpda import MWPDA, mean_prediction, otsu_threshold, shared_classes
 from isra_keras.objective import Evaluation
 from tests.methods.golden_arrays import assert_close, check_loss, golden_cases, value_and_gradients
-from tests.methods.objective_test import evaluate, make_model, run_objective_test
+from tests.methods.objective_test import evaluate, make_model, optimizer, run_objective_test
 from tests.methods.replay import context, inputs_of, load_discriminator, views_of
 
 
@@ -89,6 +89,18 @@ def test_otsu_guards():
     np.testing.assert_array_equal(shared_classes(close, separation=0.0), [1, 1, 0, 0])
     np.testing.assert_array_equal(shared_classes(np.array([0.5, 0.3, 0.1, 0.1])), [1, 1, 0, 0])
     np.testing.assert_array_equal(shared_classes(np.array([0.5, 0.5, 0.0, 0.0])), [1, 1, 0, 0])
+
+
+def test_a_warm_up_gives_both_the_weights_and_the_classes_to_tell_apart():
+    model = make_model(MWPDA, discriminator_width=4, dropout=0.0)
+    model.warmup = 0.5
+    model.compile(optimizer())
+    model.begin_stage(model.stages()[0])
+    evaluation = evaluate(model)
+    evaluation.logits = np.tile(np.array([4.0, 4.0, 0.0, 0.0, 0.0], "float32"), (16, 1))
+    model.update(evaluation)
+    np.testing.assert_array_equal(model.method.shared_classes.numpy(), [1, 1, 0, 0, 0])
+    assert model.class_weights.numpy()[0] > 1.0 > model.class_weights.numpy()[4]
 
 
 def test_first_steps_weigh_all_classes_alike():

@@ -79,6 +79,8 @@ def test_schedules(golden):
     assert_close([rate(k) for k in golden["step"]], golden["out/lr_backbone"], 1e-6)
     assert_close([factor * rate(k) for k in golden["step"]], golden["out/lr_new"], 1e-6)
     assert decay == 1.0
+    renewed = golden["step"][golden["out/update_class_weight"] == 1] + 1  # before the step; ours one step later
+    assert len(renewed) and not np.any(renewed % recipe["eval_interval"]), "evaluations come at multiples of it"
 
 
 @golden_cases("pada_trajectory")

@@ -112,6 +112,24 @@ def test_gradients(golden, case):
             assert_close(gradients[name], value, 1e-5, name)
 
 
+def test_the_warm_start_has_plain_cross_entropy():
+    model = make_model(SLM, reference_quirks=True, discriminator_width=4)
+    logits = ops.convert_to_tensor([[2.0, 0.0, 0.0]])
+    features = ops.zeros((1, 8))
+    views = Views(View(None, None, features, logits, ops.convert_to_tensor([0])), View(None, None, features, logits))
+    terms = model.method.loss_terms(views, Context(0, 10, None, None, stage="warm_start"))
+    assert float(terms["classification"]) == pytest.approx(np.log(np.exp(2.0) + 2.0) - 2.0, rel=1e-6)
+
+
+@pytest.mark.parametrize("given, axis", [({}, "paper"), ({"reference_quirks": True}, "reference"),
+                                         ({"reference_quirks": True, "hausdorff_axis": "paper"}, "paper")])  # fmt: skip
+def test_hausdorff_axis(given, axis):
+    method = SLM(**given)
+    assert method.hausdorff_axis == axis == SLM.from_config(method.get_config()).hausdorff_axis
+    with pytest.raises(ValueError, match="'rows'"):
+        SLM(hausdorff_axis="rows")
+
+
 def test_stages():
     assert [stage.name for stage in SLM().stages()] == ["warm_start", "adapt"]
     assert sum(stage.share for stage in SLM(warm_share=0.2).stages()) == pytest.approx(1.0)

@@ -78,6 +78,20 @@ def test_methods_with_recipes_of_their_own():
     assert home.method_options["threshold"] == 10
 
 
+@pytest.mark.parametrize("method, variant, values", [
+    ("pada", "tllib", {"learning_rate": 2e-4, "weight_decay": 1e-3, "temperature": 0.01}),
+    ("iwan", "paper", {"learning_rate": 3e-4, "weight_decay": 0.0, "batch_size": 64, "nesterov": False}),
+])  # fmt: skip
+def test_a_variant_brings_its_recipe_to_the_papers_data_sets(method, variant, values):
+    config = resolve(dataset="office_home", method=method, method_options={"variant": variant}, semantic=False)
+    found = vars(config) | config.method_options
+    assert {name: found[name] for name in values} == values and config.method_options["variant"] == variant
+    plain = resolve(dataset="office_home", method=method, semantic=False)
+    assert plain.learning_rate != config.learning_rate
+    other = resolve(dataset="pacs_features", method=method, method_options={"variant": variant}, semantic=False)
+    assert other.iterations == resolve(dataset="pacs_features", method=method, semantic=False).iterations
+
+
 @pytest.mark.parametrize("dataset", [name for name in DATASETS if name != "folders"])
 @pytest.mark.parametrize("method", list(METHODS))
 def test_every_pair_resolves(dataset, method):

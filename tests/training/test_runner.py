@@ -239,6 +239,20 @@ def test_warm_up_gives_the_first_class_weights(tmp_path):
     assert evaluations[0]["class_weights"] is not None and evaluations[0]["signals"]["agreement"] == 1.0
 
 
+def test_the_step_after_the_last_has_no_middle_batch_as_in_the_authors_script(tmp_path, monkeypatch):
+    tables = []
+
+    class Seen(runner.DomainPairs):
+        def __init__(self, *args, middle_size, **more):
+            tables.append(middle_size)
+            super().__init__(*args, middle_size=middle_size, **more)
+
+    monkeypatch.setattr(runner, "DomainPairs", Seen)
+    train(tmp_path / "run", iterations=4, eval_interval=2, batch_size=8, warmup=0.0, method="ba3us",
+          method_options={"mu": 2, "discriminator_width": 4}, reference_quirks=True, semantic=False)  # fmt: skip
+    assert tables == [[4, 4, 2, 2, 0]]
+
+
 def test_unlabelled_target(tmp_path):
     result = train(tmp_path / "run", task=features_task(labelled=False))
     assert result.oracle is None and result.selected.accuracy is None
