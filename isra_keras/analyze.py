@@ -27,7 +27,7 @@ def build_parser():
     parser.add_argument("--only", metavar="PART", action="append", choices=SECTIONS,
                         help=f"one of {', '.join(SECTIONS)}; repeatable (default all)")  # fmt: skip
     parser.add_argument("--max-samples", type=int, default=2000, metavar="N", help="of each domain (default 2000)")
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images at once (default 64)")
     parser.add_argument("--seed", type=int, default=0, help="of t-SNE and splits")
     return parser
 

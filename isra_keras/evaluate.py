@@ -19,7 +19,7 @@ def build_parser():
     parser.add_argument("run", metavar="RUN", help="run folder of `train`")
     parser.add_argument("--data-dir", metavar="DIR", help="where the dataset is now, if it has moved")
     parser.add_argument("--with-source", action="store_true", help="predict the source too: adds DEV and source scores")
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images at once (default 64)")
     parser.add_argument("--report", action="store_true", help="write RUN/report anew")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     return parser

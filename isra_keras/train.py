@@ -50,16 +50,18 @@ def _data_options(add):
 
 
 def _method_options(add):
-    add.add_argument("--method", metavar="NAME", help="ba3us (default), source_only, and others: a wrong name lists them")
-    add.add_argument("--option", metavar="NAME=VALUE", action="append", default=[], help="of the method; repeatable")
+    add.add_argument("--method", metavar="NAME", help="ba3us (default), source_only, dann, cdan, iwan, san, pada, mwpda, "
+                     "etn, drcn, afn, slm, shot, a2kt")  # fmt: skip
+    add.add_argument("--option", metavar="NAME=VALUE", action="append", default=[], help="of the method, e.g. "
+                     "complement_weight=5; repeatable; a wrong name lists them")  # fmt: skip
     add.add_argument("--semantic", action=argparse.BooleanOptionalAction, default=None,
                      help="with ISRA on top of the method (default)")  # fmt: skip
     add.add_argument("--variant", metavar="NAME", help="ISRA by the paper's equations or as the authors' code computes: "
                      "paper, reference")  # fmt: skip
-    add.add_argument("--num-topics", type=int, metavar="J")
-    add.add_argument("--class2vec-weight", type=float, metavar="LAMBDA")
-    add.add_argument("--alignment-weight", type=float, metavar="ETA")
-    add.add_argument("--receptor-l1", type=float, metavar="L1")
+    add.add_argument("--num-topics", type=int, metavar="J", help="topics of class2vec (by data set: 32 to 256)")
+    add.add_argument("--class2vec-weight", type=float, metavar="LAMBDA", help="weight of the reconstruction of features")
+    add.add_argument("--alignment-weight", type=float, metavar="ETA", help="weight of the alignment, topic by topic")
+    add.add_argument("--receptor-l1", type=float, metavar="L1", help="of the receptors' first layers (0.5); 0.1 lets topics learn more")
     add.add_argument("--recipe", metavar="WHOSE", help="hyperparameters of the authors' code (default) or of the paper's "
                      "text: code, paper")  # fmt: skip
     add.add_argument("--reference-quirks", action="store_true", default=None, help="repeat the code's oddities")
@@ -67,7 +69,8 @@ def _method_options(add):
 
 def _network_options(add):
     add.add_argument("--backbone", metavar="NAME", help="resnet50, mobilenet_v2, small_cnn, features, hub:<preset>")
-    add.add_argument("--weights", metavar="imagenet|none|FILE")
+    add.add_argument("--weights", metavar="imagenet|none|FILE", help="of the backbone; a .weights.h5, .h5 or .keras where "
+                     "nothing can be downloaded")  # fmt: skip
     add.add_argument("--batch-norm", metavar="batch|fixed", help="train the backbone with each batch's statistics, as the "
                      "papers do, or with those of its weights")  # fmt: skip
     add.add_argument("--feature-dim", type=int, metavar="D", help="width of the bottleneck")
@@ -75,14 +78,14 @@ def _network_options(add):
 
 
 def _training_options(add):
-    add.add_argument("--iterations", type=int, metavar="N")
+    add.add_argument("--iterations", type=int, metavar="N", help="steps of training; schedules span them")
     add.add_argument("--warmup", type=float, metavar="SHARE", help="of the iterations, on source labels alone, first")
     add.add_argument("--weight-smoothing", type=float, metavar="SHARE", help="of the class weights, kept when renewed")
     add.add_argument("--eval-interval", type=int, metavar="N", help="iterations between evaluations")
-    add.add_argument("--batch-size", type=int, metavar="N")
-    add.add_argument("--learning-rate", type=float, metavar="LR")
-    add.add_argument("--image-size", type=int, metavar="PX")
-    add.add_argument("--crop-size", type=int, metavar="PX")
+    add.add_argument("--batch-size", type=int, metavar="N", help="images of each domain in a step (36)")
+    add.add_argument("--learning-rate", type=float, metavar="LR", help="before the schedule; --dry-run shows the recipe's")
+    add.add_argument("--image-size", type=int, metavar="PX", help="side that images are resized to")
+    add.add_argument("--crop-size", type=int, metavar="PX", help="side of the random crop")
     add.add_argument("--augment", action=argparse.BooleanOptionalAction, default=None, help="random crops and flips")
     add.add_argument("--jit-compile", action=argparse.BooleanOptionalAction, default=None, help="XLA; slow on a CPU")
     add.add_argument("--deterministic", action=argparse.BooleanOptionalAction, default=None,
@@ -93,11 +96,12 @@ def _training_options(add):
                      help="statistics of the whole batch, not of each replica's rows")  # fmt: skip
     add.add_argument("--guard", action=argparse.BooleanOptionalAction, default=None,
                      help="keep no model that looks collapsed while there is a sound one (default)")  # fmt: skip
-    add.add_argument("--select", metavar="SCORE", help="label-free score that picks the model (default mean_entropy)")
+    add.add_argument("--select", metavar="SCORE", help="label-free score that picks the model (default "
+                     "mean_entropy): information_maximisation, snd, bnm, dev, source_accuracy, source_risk")  # fmt: skip
 
 
 def _run_options(add):
-    add.add_argument("--seed", type=int, metavar="N")
+    add.add_argument("--seed", type=int, metavar="N", help="of weights, order and augmentation (0)")
     add.add_argument("--seeds", type=int, metavar="K", help="K runs, OUT/seed0 to OUT/seed<K-1>, and their mean ± std")
     add.add_argument("--out", metavar="DIR", help="run folder (default runs/<task>-<method>, numbered)")
     add.add_argument("--resume", action="store_true", help="go on with the run in --out; starts it if there is none")

@@ -25,10 +25,10 @@ def build_parser():
         "(--num-topics 64) is not searched. The same command goes on with a search that was interrupted.",
     )  # fmt: skip
     add = parser.add_argument_group("search")
-    add.add_argument("--tuner", choices=TUNERS, default="bayesian")
+    add.add_argument("--tuner", choices=TUNERS, default="bayesian", help="how trials are drawn (default bayesian)")
     add.add_argument("--objective", metavar="NAME", default=goals.DEFAULT, help="sel:<score>, label-free (default "
                      "sel:mean_entropy; a wrong name lists all); oracle: accuracy, needs target labels")  # fmt: skip
-    add.add_argument("--max-trials", type=int, default=30, metavar="N")
+    add.add_argument("--max-trials", type=int, default=30, metavar="N", help="trials in all (default 30)")
     add.add_argument("--seeds", type=int, default=1, metavar="K", help="runs of a trial; the score is their mean")
     add.add_argument("--search", nargs="+", metavar="NAME", help="what to search instead of the default: "
                      + ", ".join(spaces.NAMES))  # fmt: skip
@@ -40,7 +40,7 @@ def build_parser():
     add.add_argument("--local-workers", type=int, metavar="N", help="a chief and N workers on this machine")
     add.add_argument("--lease", type=float, default=cluster.LEASE, metavar="S", help="a worker that is silent for so "
                      "long loses its trial (default 60)")  # fmt: skip
-    add.add_argument("--out", metavar="DIR", help="search folder (default runs/tune-<task>-<method>)")
+    add.add_argument("--out", metavar="DIR", help="search folder (default runs/tune-<dataset>-<task>-<method>[-isra])")
     add.add_argument("--quiet", action="store_true", help="no table while it runs")
     for hidden in ("--resume", "--dry-run"):
         parser.add_argument(hidden, action="store_true", help=argparse.SUPPRESS)

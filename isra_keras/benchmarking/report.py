@@ -4,7 +4,7 @@ from pathlib import Path
 
 from isra_keras import paper_results
 from isra_keras.benchmarking import evidence
-from isra_keras.benchmarking.report_parts import groups_of, note_of
+from isra_keras.benchmarking.report_parts import failures_of, groups_of, note_of
 from isra_keras.benchmarking.shipping import deliveries, delivery_table, rules_table, summary_table
 from isra_keras.benchmarking.statistics import mean_std, paired, pairs_of, runs_of
 from isra_keras.benchmarking.tables import (
@@ -60,13 +60,14 @@ def build_report(lines, command=""):
         f"```\n{command}\n```",
     ]
     parts, tables = [part for part in head if part != "```\n\n```"], []
+    failed = [line for line in lines if line["status"] != "done"]
     for title, runs in groups.items():
-        sections = _sections(title, runs, [run for group in groups.values() for run in group])
+        everything = [run for group in groups.values() for run in group]
+        sections = _sections(title, runs, everything, failures_of(failed, runs))
         parts += [f"## {title}", setting(runs)]
         for heading, table in sections:
             parts += [f"### {heading}", table.markdown()]
             tables.append(table)
-    failed = [line for line in lines if line["status"] != "done"]
     if failed:
         tables.append(_failures(failed))
         parts += ["## Failed cells", tables[-1].markdown()]
@@ -93,8 +94,8 @@ def setting(runs):
     )
 
 
-def _sections(title, runs, everything):
-    """(heading, `Table`) in order; `everything` are the runs of all groups."""
+def _sections(title, runs, everything, failed):
+    """(heading, `Table`) in order; `everything` are the runs of all groups, `failed` of `failures_of`."""
     known = evidence.labelled(runs)
     sections = []
     if known:
@@ -120,8 +121,8 @@ def _sections(title, runs, everything):
         if between:
             table = evidence.evidence_table(between, f"{title}: scores between methods", note_of("between"))
             sections.append(("Choosing a method without labels", table))
-        sections.append(("Rules of choice", rules_table(known, f"{title}: rules of choice")))
-        sections.append(("What would be shipped", summary_table(known, f"{title}: shipped")))
+        sections.append(("Rules of choice", rules_table(known, f"{title}: rules of choice", failed)))
+        sections.append(("What would be shipped", summary_table(known, f"{title}: shipped", failed=failed)))
         sections.append(
             ("What would be shipped, by target", delivery_table(deliveries(known), f"{title}: shipped by target"))
         )

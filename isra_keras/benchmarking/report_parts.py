@@ -1,11 +1,12 @@
 """Pieces that the report and `--choose` share: which runs belong into one table, and the notes under the tables."""
 
-from isra_keras.benchmarking.grid import as_given
+from isra_keras.benchmarking.grid import Cell, as_given
 
 NOTES = {
     "selected": "The checkpoint of every run was picked by the lowest mean entropy of its predictions on the target, "
     "without target labels. Mean ± std over seeds, in per cent. Δ, win/tie/loss and p compare ISRA with the same method "
-    "without it, paired over task × seed.",
+    "without it, paired over task × seed. Runs of a benchmark train without the guard against collapse that `train` has: "
+    "methods are seen as they are.",
     "last": "The last checkpoint of every run: no selection at all.",
     "oracle": "UPPER BOUND: the checkpoint was picked BY the target labels. Nobody without labels can have these numbers.",
     "within": "Mean over runs of Spearman's correlation between a score and the accuracy along the run's evaluations, and "
@@ -15,13 +16,21 @@ NOTES = {
     "rules": "One model for each task and seed, picked by the score from all methods and checkpoints. Guarded: evaluations "
     "that look collapsed are left out (isra_keras.selection.collapse, no labels), source only stays. Over "
     "the pairs of task and seed that all rows have.",
-    "delivery": "The oracle is the best checkpoint of all runs on the target.",
+    "delivery": "Source only: after all iterations, and the checkpoint picked without labels. UPPER BOUND, in the columns "
+    "of the oracle: the best checkpoint of all runs BY target labels.",
 }
 
 
 def note_of(name):
     """The note under a table."""
     return NOTES[name]
+
+
+def failures_of(lines, runs):
+    """{(row, (task, seed))} of the failed lines that belong to a group of runs."""
+    kinds = {(run.cell.dataset, as_given(run.cell.overrides)) for run in runs}
+    cells = [Cell.from_dict(line["cell"]) for line in lines if line["status"] != "done"]
+    return {(cell.row, (cell.task, cell.seed)) for cell in cells if (cell.dataset, as_given(cell.overrides)) in kinds}
 
 
 def groups_of(runs):

@@ -5,15 +5,17 @@ from dataclasses import dataclass, field
 
 from isra_keras.benchmarking.evidence import candidates_of, labelled, score_names
 from isra_keras.benchmarking.grid import FOLDERS
-from isra_keras.benchmarking.report_parts import groups_of, note_of
+from isra_keras.benchmarking.report_parts import failures_of, groups_of, note_of
 from isra_keras.benchmarking.statistics import mean_std, runs_of
 from isra_keras.benchmarking.tables import Table, Value, method_name, rows_in_order, tasks_in_order
 from isra_keras.errors import UserError
 from isra_keras.selection.choose import DEFAULT_SCORE, ENSEMBLE, Candidate, badness, choose
 
 SHOWN = ("mean_entropy", "information_maximisation", "snd", "dev")
-HARM = 0.02
-"""A shipped model may be this much below source only."""
+HARM = 2.0
+"""A shipped model may be this many points below source only."""
+REFERENCES = ("last", "selected")
+"""The source-only models that a shipped one is held against: after all iterations, and the one picked without labels."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +26,18 @@ class Delivery:
         place: (task, seed).
         shipped: `Shipped`; the candidate's payload is its accuracy.
         oracle: accuracy of the best checkpoint of all.
-        source_only: accuracy of the source-only run's last evaluation, None without such a run.
+        source_only: {"last", "selected": accuracy} of the source-only run, None without such a run.
     """
 
     place: tuple
     shipped: object = field(hash=False)
     oracle: float
-    source_only: float | None
+    source_only: dict | None = field(hash=False)
 
     @property
     def accuracy(self):
         return self.shipped.candidate.payload
+
 
 
 def deliveries(runs, score=DEFAULT_SCORE, guard=True):
@@ -48,85 +51,106 @@ def deliveries(runs, score=DEFAULT_SCORE, guard=True):
         candidates = [one for run in places[place] for one in candidates_of(run)]
         plain = [run for run in places[place] if run.cell.row == ("source_only", "off")]
         found.append(Delivery(place, choose(candidates, score, guard=guard), max(one.payload for one in candidates),
-                              plain[0].accuracy["last"] if plain else None))  # fmt: skip
+                              plain[0].accuracy if plain else None))  # fmt: skip
     return found
 
 
 def delivery_table(found, title):
-    """`Table` of the task, what is shipped and the three accuracies."""
+    """`Table` of the task, what is shipped, its accuracy beside source only's and the oracle's."""
     rows = []
     for one in found:
         picked = one.shipped.candidate
-        harm = None if one.source_only is None else 100 * (one.accuracy - one.source_only)
         rows.append([
             f"{one.place[0]}, seed {one.place[1]}", f"{picked.name} at {picked.step}", Value(100 * one.accuracy),
-            Value(None if one.source_only is None else 100 * one.source_only), Value(harm, signed=True),
+            *(Value(gain(one.accuracy, one.source_only, which), signed=True) for which in REFERENCES),
             Value(100 * one.oracle), Value(100 * (one.oracle - one.accuracy)), str(len(one.shipped.rejected)),
         ])  # fmt: skip
-    columns = ["Target", "shipped", "accuracy", "source only", "against it", "oracle", "below the oracle", "collapsed"]
+    columns = ["Target", "shipped", "accuracy", *(f"against source only, {which}" for which in REFERENCES), "ORACLE",
+               "below the oracle", "collapsed"]  # fmt: skip
     note = "Collapsed: evaluations that were left out, by label-free signals alone. " + note_of("delivery")
     return Table(title, columns, rows, note)
 
 
-def summary_table(runs, title, score=DEFAULT_SCORE):
-    """`Table` of the means: shipped with and without the guard against collapse, every single method, the oracle."""
-    rows, runs = [], complete(labelled(runs))
+def summary_table(runs, title, score=DEFAULT_SCORE, failed=()):
+    """`Table` of the means: shipped with and without the guard against collapse, and every single method.
+
+    Args:
+        runs: finished `Run`s of one dataset and setting.
+        title: of the table.
+        score: of the choice.
+        failed: {(row, place)} of cells that failed: no reason to leave the pair out for all others.
+    """
+    rows, runs = [], complete(labelled(runs), failed)
     if not runs:
         return Table(title, ["Model"], [], "No target has all methods yet.")
+    pairs = len({run.place for run in runs})
     for name, guard in ((f"Shipped ({score})", True), ("the same without the guard against collapse", False)):
         found = deliveries(runs, score, guard)
-        harms = [one.accuracy - one.source_only for one in found if one.source_only is not None]
-        worst = Value(100 * min(harms), signed=True) if harms else "–"
-        below = str(sum(harm < -HARM for harm in harms)) if harms else "–"
-        rows.append([name, Value(100 * mean_std(one.accuracy for one in found)[0]), worst, below])
-    source = {run.place: run.accuracy["last"] for run in runs if run.cell.row == ("source_only", "off")}
+        rows.append([name, Value(100 * mean_std(one.accuracy for one in found)[0]), *_harms_of(found)])
+    source = {run.place: run.accuracy for run in runs if run.cell.row == ("source_only", "off")}
     for row in rows_in_order(runs):
         own = [run for run in runs if run.cell.row == row]
-        harms = [run.accuracy["selected"] - source[run.place] for run in own if run.place in source]
-        worst = Value(100 * min(harms), signed=True) if harms else "–"
-        below = str(sum(harm < -HARM for harm in harms)) if harms else "–"
-        rows.append([method_name(row), Value(100 * mean_std(run.accuracy["selected"] for run in own)[0]), worst, below])
+        accuracies = [run.accuracy["selected"] for run in own]
+        name = method_name(row) + (f" ({len(own)} of {pairs} pairs, the others failed)" if len(own) < pairs else "")
+        beside = [source.get(run.place) for run in own]
+        rows.append([name, Value(100 * mean_std(accuracies)[0]), *harms(accuracies, beside)])
     oracle = mean_std(one.oracle for one in deliveries(runs, score))[0]
-    rows.append(["Oracle over methods and checkpoints", Value(100 * oracle), "", ""])
-    columns = [
-        "Model",
-        "mean accuracy",
-        "worst against source only",
-        f"cells more than {100 * HARM:.0f} points below it",
-    ]
     note = (
-        f"Over the {len({run.place for run in runs})} pairs of task and seed that all rows have; single methods with "
-        "their label-free checkpoint."
+        f"Over the {pairs} pairs of task and seed that all rows have; single methods with their label-free checkpoint. "
+        f"UPPER BOUND: the best of all methods and checkpoints BY target labels has {100 * oracle:.2f} on average."
     )
-    return Table(title, columns, rows, note)
+    return Table(title, ["Model", "mean accuracy", *HARM_COLUMNS], rows, note)
 
 
-def rules_table(runs, title):
+def rules_table(runs, title, failed=()):
     """`Table` of every score as the rule of choice over all methods and checkpoints, with and without the guard."""
-    rows, runs = [], complete(labelled(runs))
+    rows, runs = [], complete(labelled(runs), failed)
     for score in score_names(runs) if runs else ():
         for guard in (True, False):
             found = deliveries(runs, score, guard)
-            harms = [one.accuracy - one.source_only for one in found if one.source_only is not None]
             rows.append([
                 score.replace("_", " ") + (", guarded" if guard else ""),
                 Value(100 * mean_std(one.accuracy for one in found)[0]),
                 Value(100 * mean_std(one.oracle - one.accuracy for one in found)[0]),
-                Value(100 * min(harms), signed=True) if harms else "–",
-                str(sum(harm < -HARM for harm in harms)) if harms else "–",
+                *_harms_of(found),
             ])  # fmt: skip
-    columns = ["Rule", "mean accuracy", "below the oracle", "worst against source only",
-               f"cells more than {100 * HARM:.0f} points below it"]  # fmt: skip
-    return Table(title, columns, rows, note_of("rules"), best=(1,))
+    return Table(title, ["Rule", "mean accuracy", "below the oracle", *HARM_COLUMNS], rows, note_of("rules"), best=(1,))
 
 
-def complete(runs):
-    """The runs on those (task, seed) that every row has, so that means compare like with like."""
+HARM_COLUMNS = [column for which in REFERENCES for column in
+                (f"worst against source only, {which}", f"pairs more than {HARM:.0f} points below it")]  # fmt: skip
+
+
+def gain(accuracy, source_only, which):
+    """Points of accuracy above a source-only run's "last" or "selected" model, None without such a run."""
+    return None if source_only is None else 100 * (accuracy - source_only[which])
+
+
+def harms(accuracies, source_only):
+    """The cells of `HARM_COLUMNS`, from accuracies and what the source-only runs of the same pairs have (or None)."""
+    cells = []
+    for which in REFERENCES:
+        gains = [gain(*pair, which) for pair in zip(accuracies, source_only) if pair[1] is not None]
+        cells += [Value(min(gains), signed=True), str(sum(one < -HARM for one in gains))] if gains else ["–", "–"]
+    return cells
+
+
+def _harms_of(found):
+    return harms([one.accuracy for one in found], [one.source_only for one in found])
+
+
+def complete(runs, failed=()):
+    """The runs on those (task, seed) that every row has, so that means compare like with like.
+
+    Args:
+        runs: list of `Run`.
+        failed: {(row, place)} that count as had.
+    """
     rows = {run.cell.row for run in runs}
     found = {}
-    for run in runs:
-        found.setdefault(run.place, set()).add(run.cell.row)
-    return [run for run in runs if found[run.place] == rows]
+    for row, place in [*((run.cell.row, run.place) for run in runs), *failed]:
+        found.setdefault(place, set()).add(row)
+    return [run for run in runs if found[run.place] >= rows]
 
 
 def describe_runs(runs):
@@ -196,7 +220,7 @@ def describe_choices(lines):
         known = labelled(runs)
         if known:
             parts += [delivery_table(deliveries(known), f"{title}: what would be shipped").markdown()]
-            parts += [summary_table(known, f"{title}: means").markdown()]
+            parts += [summary_table(known, f"{title}: means", failed=failures_of(lines, known)).markdown()]
         for place in dict.fromkeys(run.place for run in runs if run not in known):
             shipped = choose([one for run in runs if run.place == place for one in candidates_of(run)])
             parts.append(f"{title}, {place[0]}, seed {place[1]}: {shipped.candidate.name} at step "

@@ -2,6 +2,7 @@
 
 import pytest
 
+from isra_keras.benchmarking.report_parts import failures_of
 from isra_keras.benchmarking.shipping import complete, deliveries, describe_choices, rules_table, summary_table
 from isra_keras.benchmarking.statistics import runs_of
 from isra_keras.errors import UserError
@@ -19,7 +20,7 @@ def collapsed_task():
 def test_guard_against_collapse():
     (one,) = deliveries(runs_of(collapsed_task()), "mean_entropy")
     assert one.shipped.candidate.name == "ba3us + ISRA (paper)" and one.accuracy == 0.65
-    assert one.source_only == 0.6 and one.oracle == 0.65 and len(one.shipped.rejected) == 3
+    assert one.source_only["last"] == 0.6 and one.oracle == 0.65 and len(one.shipped.rejected) == 3
     (bare,) = deliveries(runs_of(collapsed_task()), "mean_entropy", guard=False)
     assert bare.accuracy == 0.0
 
@@ -36,6 +37,17 @@ def test_summary_compares_like_with_like():
     rows = {row[0]: row for row in summary_table(runs, "t", "mean_entropy").rows}
     assert rows["BA3US"][1].mean == 0.0 and rows["BA3US"][2].mean == pytest.approx(-60.0) and rows["BA3US"][3] == "1"
     assert rows["Shipped (mean_entropy)"][1].mean == 65.0 and rows["Shipped (mean_entropy)"][3] == "0"
+    assert not any("oracle" in name.lower() for name in rows), "no upper bound in a column of label-free results"
+
+
+def test_a_failed_cell_costs_the_others_nothing():
+    more = [line(task="A-P", accuracies=(0.5, 0.5)), line(task="A-P", method="source_only", accuracies=(0.9, 0.5))]
+    lines = [*collapsed_task(), *more, failed(task="A-P", isra="paper"), failed(task="A-S", isra="paper")]
+    gone = failures_of(lines, runs_of(lines))
+    assert {run.place for run in complete(runs_of(lines), gone)} == {("A-C", 0), ("A-P", 0)}
+    rows = {row[0]: row for row in summary_table(runs_of(lines), "t", "mean_entropy", gone).rows}
+    assert rows["BA3US"][1].mean == 25.0 and rows["BA3US + ISRA (paper) (1 of 2 pairs, the others failed)"][5] == "1"
+    assert "2 pairs" in summary_table(runs_of(lines), "t", "mean_entropy", gone).note
 
 
 def test_rules_with_and_without_the_guard():
