@@ -18,7 +18,7 @@ from pathlib import Path
 from measure import RESULTS, ROOT, cell, table
 
 PAGE, FIGURES = ROOT / "benchmarks" / "README.md", ROOT / "benchmarks" / "figures"
-HIDDEN = ("probe", "commit", "cores", "instructions", "tensorflow", "keras", "target", "numpy")
+HIDDEN = ("probe", "commit", "cores", "instructions", "tensorflow", "keras", "numpy")
 LIMIT = 600  # seconds a script, on a busy machine too
 
 SCRIPTS = {
@@ -42,6 +42,34 @@ TITLES = {
     "mixed_precision": "Mixed precision",
     "adapt_peer": "Beside `adapt`",
 }
+READING = {
+    "semantic_step": "Milliseconds of a step on (rows, depth) features; loop_over_ours: how many times as long the loop "
+    "takes; ours_over_floor: how many times as long as the bare products we take. Below it, one step in blocks: extra_mb "
+    "is what it takes beyond weights and gradients, whole_mb and difference those of the same step in one piece.",
+    "train_step": "isra_adds: share of BA3US's step that ISRA adds; seconds of a step.",
+    "input_pipeline": "ratio: images a second over those of the bare work (aim: target); share of a step that waits; "
+    "seconds from files to the first batch without the import of TensorFlow, memory with it (aims: target_seconds, "
+    "target_memory_mb).",
+    "evaluation_share": "share: of a run's time at the recipe's interval (steps between two evaluations).",
+    "evaluation_cheaper": "Milliseconds of an evaluation at two commits, run in turn: the older lines first.",
+    "onednn": "off_over_on: how many times as long a step takes without oneDNN.",
+    "mixed_precision": "ratio: how many times as long as float32's a step takes. Slower: this processor has neither "
+    "half-precision type, which is emulated; they are meant for GPUs and for processors with AVX512-BF16 or AMX. On "
+    "features half precision rounds the features and nothing more, so that equal accuracies say little.",
+    "adapt_peer": "ratio: our iterations a second over adapt's (aim: target); bare_ratio: of the compiled step alone; "
+    "cpu_ratio: of processor time.",
+}
+"""{script: what its columns mean}, under the command."""
+
+COMMANDS = {
+    "semantic_step": ("", " --many"),
+    "train_step": (" --backbone mobilenet_v2", " --backbone resnet50", " --backbone small_cnn --steps 60"),
+}
+"""{script: arguments of the commands that made its lines} where it takes several."""
+
+LEFT_OUT = {"evaluation_cheaper": ("step_ms", "share", "eval_interval")}
+"""{results: columns that say nothing in this comparison}."""
+
 SAME_SCRIPT = {"evaluation_cheaper": "evaluation_share"}
 """{results: the script of another name that wrote them}: its lines at two commits, run in turn on one machine."""
 
@@ -52,10 +80,14 @@ ENTRIES = {
         "time of a loop over topics in PyTorch / ours",
     ),
     "input_pipeline": ("ratio", lambda line: line.get("from"), "images a second over the bare work's"),
-    "evaluation_share": ("share", lambda line: line["case"], "share of a run that is evaluation"),
+    "evaluation_share": (
+        "share",
+        lambda line: f"{line['method']}{' + ISRA' if line['isra'] else ''}, {line['dataset']} {line['task']}",
+        "share of a run that is evaluation",
+    ),
     "evaluation_cheaper": (
         "evaluation_ms",
-        lambda line: f"{line['case']}, {line['when']}",
+        lambda line: f"{line['method']}, {line['dataset']} {line['task']}, {line['when']}",
         "milliseconds an evaluation",
     ),
     "onednn": ("off_over_on", lambda line: line["step"], "time of a step without oneDNN over the time with it"),
@@ -63,7 +95,7 @@ ENTRIES = {
     "train_step": (
         "isra_adds",
         lambda line: f"{line['backbone']} {line['side']} px",
-        "time that ISRA adds to BA3US's step",
+        "what ISRA adds, as a share of BA3US's step",
     ),
 }
 """{script: (field, name of a line, axis)} of the figures."""
@@ -120,15 +152,12 @@ def write_page():
         if not lines:
             continue
         script = SAME_SCRIPT.get(name, name)
-        parts += [
-            f"## {title}",
-            "",
-            f"`python benchmarks/{script}.py{' --quick' if quick else ''}`: {sentence(script)}",
-            "",
-        ]
+        commands = [f"`python benchmarks/{script}.py{more}`" for more in COMMANDS.get(name, (" --quick" * quick,))]
+        parts += [f"## {title}", "", f"{', '.join(commands)}: {sentence(script)} {READING[name]}", ""]
         for probe in dict.fromkeys(line.get("probe") for line in lines):
             shown = [line for line in lines if line.get("probe") == probe]
             hidden = [key for key in HIDDEN if key != "commit" or len({line.get("commit") for line in lines}) == 1]
+            hidden += LEFT_OUT.get(name, ())
             parts += [table([{k: v for k, v in line.items() if k not in hidden} for line in shown]), ""]
         figure = draw(name, lines)
         more = FIGURES / f"{name}_many.png"
@@ -163,19 +192,17 @@ def draw(name, lines):
     import matplotlib
 
     matplotlib.use("Agg")
-    if name == "mixed_precision":
-        chosen = [line for line in lines if line["probe"] == "accuracy"]
-        rows = [(f"{line['data']}, {line['precision']}", line["accuracy"], line["spread"]) for line in chosen]
-        return bars(name, rows, "accuracy in %, spread over seeds") if rows else None
     if name not in ENTRIES:
         return None
     field, title, axis = ENTRIES[name]
     if name == "evaluation_cheaper":  # of two commits, the older first
         lines = [line | {"when": "before" if line["commit"] == lines[0]["commit"] else "after"} for line in lines]
+        lines = sorted(lines, key=lambda line: line["case"])  # stable: before, after
     rows = [(title(line), line[field], 0.0) for line in lines if line.get(field) is not None]
     targets = {line["target"] for line in lines if line.get(field) is not None and "target" in line}
     one = name in ("onednn",)
-    return bars(name, rows, axis, targets.pop() if len(targets) == 1 else 1.0 if one else None) if rows else None
+    lines_of_aim = " (dashed: the aim)" if len(targets) == 1 else " (dashed: no difference)" if one else ""
+    return bars(name, rows, axis + lines_of_aim, targets.pop() if len(targets) == 1 else 1.0 if one else None) if rows else None
 
 
 def bars(name, rows, axis, mark=None):
@@ -188,7 +215,8 @@ def bars(name, rows, axis, mark=None):
     axes.barh(places, values, xerr=spreads if any(spreads) else None, color="#4c72b0", height=0.62, capsize=3)
     for place, value, spread in zip(places, values, spreads):
         axes.annotate(
-            cell(float(value)), (value + spread, place), xytext=(4, 0), textcoords="offset points", va="center", size=8
+            cell(float(value)), (value + spread, place), xytext=(4, 0), textcoords="offset points", va="center", size=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
         )
     if mark is not None:
         axes.axvline(mark, color="#c44e52", linestyle="--", linewidth=1)

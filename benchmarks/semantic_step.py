@@ -98,6 +98,8 @@ def many():
                  if "whole_mb" in found else ""), flush=True)  # fmt: skip
     return lines
 
+TICKS = (([0.3, 1, 3, 10], ["0.3", "1", "3", "10"]), ([100, 200, 400, 800], ["100", "200", "400", "800"]))
+
 
 def draw(lines, path):
     """Time and memory against J, d and n, with the exponents of the straight lines through their logarithms."""
@@ -113,12 +115,13 @@ def draw(lines, path):
     for column, (field, (label, fixed)) in enumerate(names.items()):
         shown = sorted((line for line in lines if all(line[k] == v for k, v in fixed.items())), key=lambda one: one[field])
         sizes = np.array([line[field] for line in shown])
-        for row, (value, unit) in enumerate((("ms", "s a step"), ("extra_mb", "MB beyond weights, gradients"))):
+        for row, (value, unit) in enumerate((("ms", "seconds a step"), ("extra_mb", "memory beyond weights\nand gradients (MB)"))):
             found = np.array([line[value] for line in shown]) / (1e3 if value == "ms" else 1)
             exponent = np.polyfit(np.log(sizes), np.log(found), 1)[0]
             axes[row, column].loglog(sizes, found, "o-", color="#4c72b0")
-            axes[row, column].set_title(f"exponent {exponent:.2f}", fontsize=10)
+            axes[row, column].set_title(f"grows as {label[-1]}$^{{{exponent:.2f}}}$", fontsize=10)
             axes[row, column].set_xticks(sizes, sizes)
+            axes[row, column].set_yticks(*TICKS[row])
             axes[row, column].minorticks_off()
             if column == 0:
                 axes[row, column].set_ylabel(unit)

@@ -20,6 +20,9 @@ VERBS = {
     "tune": "search hyperparameters",
 }
 
+EXTRAS = {"keras_tuner": "tuning", "gradio": "app", "keras_hub": "hub"}
+"""{package: the extra that installs it}."""
+
 
 def run(main, argv=None):
     """Calls a verb's `main` and turns what a user can mend into one sentence and an exit code.
@@ -45,6 +48,12 @@ def run(main, argv=None):
     except BrokenPipeError:  # `isra predict … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        print(f"error: Expected {error.name}; it is not installed: pip install -e '.[{extra}]'.", file=sys.stderr)
+        return 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

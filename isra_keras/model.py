@@ -259,8 +259,8 @@ class AdaptationModel(keras.Model):
 
         Args:
             batch: dict of arrays or of eager tensors of Keras's backend.
-            network_training: False runs the network in evaluation mode (the step of an evaluation under
-                `reference_quirks`, see the specification of ISRA, section 3.2).
+            network_training: False runs the network in evaluation mode: under `reference_quirks` the step of an
+                evaluation, since the authors' script does not leave that mode in time.
 
         Returns:
             {name: float32 scalar tensor}.

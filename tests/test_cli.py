@@ -26,6 +26,10 @@ def test_exit_codes(capsys):
     assert cli.run(raising(KeyboardInterrupt())) == 130
     assert cli.run(raising(OSError(errno.ENOSPC, "No space left on device", "out.csv"))) == 2
     assert "full at 'out.csv'" in capsys.readouterr().err
+    assert cli.run(raising(ModuleNotFoundError("no", name="keras_tuner.src"))) == 2
+    assert "pip install -e '.[tuning]'" in capsys.readouterr().err
+    with pytest.raises(ModuleNotFoundError):
+        cli.run(raising(ModuleNotFoundError("no", name="ours")))
     with pytest.raises(PermissionError):
         cli.run(raising(PermissionError(errno.EACCES, "denied")))
 

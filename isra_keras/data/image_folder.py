@@ -122,14 +122,15 @@ def scan(paths, on_bad_image="skip", threads=None):
         UserError: with "error", if a file is bad; if `on_bad_image` is unknown.
     """
     if on_bad_image not in ON_BAD_IMAGE:
-        raise UserError(f"Expected on_bad_image of {', '.join(ON_BAD_IMAGE)}; received '{on_bad_image}'.")
+        raise UserError(f"Expected --on-bad-image {' or '.join(ON_BAD_IMAGE)}; received '{on_bad_image}'.")
     if on_bad_image == "skip" and len(paths) > MOST_CHECKED:
         return Scan(range(len(paths)), ())
     with ThreadPoolExecutor(threads or min(32, 4 * (os.cpu_count() or 1))) as pool:
         reasons = list(pool.map(check_image, paths, chunksize=64))
     bad = tuple(BadImage(path, reason) for path, reason in zip(paths, reasons) if reason)
     if bad and on_bad_image == "error":
-        raise UserError(f"Expected readable images; {summary(bad)}. Remove or replace them, or skip bad images.")
+        raise UserError(f"Expected readable images; {summary(bad)}. Remove or replace them, or pass over bad ones "
+                        "(--on-bad-image skip).")
     return Scan([index for index, reason in enumerate(reasons) if reason is None], bad)
 
 

@@ -165,7 +165,7 @@ class DomainPairs:
             if rows > self.sizes[role]:
                 raise UserError(
                     f"Expected a batch of at most {self.sizes[role]} samples, all that the {role} domain "
-                    f"'{getattr(self.task, role).name}' has; received a batch of {rows}. Use a smaller batch size."
+                    f"'{getattr(self.task, role).name}' has; received a batch of {rows}. Use --batch-size {min(self.sizes.values())}."
                 )
 
 

@@ -146,7 +146,7 @@ def to_unit_scale(output_kernel, factors, normalisation):
     """V and f, each divided by its largest entry in a topic, which the normalisation cancels.
 
     Their product is what vanishes late in the reference's training, so that the squares of its gradients would be no
-    float32 any more; the weights W do not (specification of ISRA, pitfalls 4 and 5).
+    float32 any more; the weights W do not.
 
     Args:
         output_kernel: (J, h, 1) float32.

@@ -29,7 +29,7 @@ SGD = {
     "batch_size": 36,
     "source_sampling": "shuffle",
 }
-"""The optimiser of BA3US and ISRA: specification of BA3US, "Schedules and optimiser"."""
+"""The optimiser of BA3US and ISRA, from their official code."""
 
 PHOTOS = {"backbone": "resnet50", "weights": "imagenet", "image_size": 256, "crop_size": 224, "feature_dim": 256}
 GENTLE = {"warmup": 0.2, "weight_smoothing": 0.5}
@@ -54,9 +54,9 @@ TUNED_ON_PACS = {
 }
 """Frozen features are no paper's setting, and PACS is a wide shift. Six trials for every method, chosen without labels
 by `benchmarks/equal_tuning.py` (benchmarks/results/pacs_tuning.md). A bottleneck that ends in batch normalisation keeps
-the features bounded: without it gradient reversal blows them up, class weights run to one class, and MWPDA to NaN. It
-costs points on Office-Caltech10 features (benchmarks/grids/office_caltech10_bottleneck.toml), whose domains are near:
-they keep their methods' own settings."""
+the features bounded: without it gradient reversal blows them up, class weights run to one class, and MWPDA to NaN. On
+Office-Caltech10 features, whose domains are near, it helps two of four methods and costs the others as much
+(benchmarks/grids/office_caltech10_bottleneck.toml): they keep their methods' own settings."""
 
 FEATURES = GENTLE | {
     "backbone": "features",
@@ -92,7 +92,7 @@ DATASETS = {
     | {
         "iterations": 5000,
         "eval_interval": 500,
-        # ISRA trains 8,000 iterations on 512-d features: isra.md, section 4.
+        # ISRA trains 8,000 iterations on 512-d features (the authors' script).
         "semantic_dataset": {"iterations": 8000, "feature_dim": 512},
         "semantic_options": {"num_topics": 256},
     },
@@ -336,7 +336,7 @@ def _semantic_values(data, variant, source, feature_dim):
     if source == "paper":
         values |= data.get("semantic_paper_options", {})
     if variant == "paper":
-        # L_c2v = 2 d rc and L_a = (d/4) align at equal batches: specification of ISRA, section 2.
+        # L_c2v = 2 d rc and L_a = (d/4) align at equal batches.
         values["class2vec_weight"] /= 2 * feature_dim
         values["alignment_weight"] *= 4 / feature_dim
         values |= data.get("semantic_paper", {})
