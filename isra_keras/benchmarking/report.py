@@ -1,5 +1,6 @@
 """RESULTS.md, its CSV and its LaTeX, from finished lines alone."""
 
+import os
 from pathlib import Path
 
 from isra_keras import paper_results
@@ -80,7 +81,7 @@ def setting(runs):
     names = ("backbone", "weights", "iterations", "batch_size", "feature_dim", "select")
     shared = []
     for name in names:
-        values = list(dict.fromkeys(str(config.get(name)) for config in configs))
+        values = list(dict.fromkeys(os.path.basename(str(config.get(name))) for config in configs))
         shared.append(f"{name.replace('_', ' ')} {'/'.join(values)}")
     seeds = sorted({run.cell.seed for run in runs})
     commits = list(dict.fromkeys(str(run.line.get("commit")) for run in runs))

@@ -1,5 +1,8 @@
 """Pieces that the report and `--choose` share: which runs belong into one table, and the notes under the tables."""
 
+import json
+import os
+
 from isra_keras.benchmarking.grid import Cell, as_given
 
 NOTES = {
@@ -42,6 +45,11 @@ def groups_of(runs):
     for run in runs:
         groups.setdefault((run.cell.dataset, as_given(run.cell.overrides)), []).append(run)
     return {
-        dataset + (f" ({', '.join(f'{name} {value}' for name, value in given)})" if given else ""): found
+        dataset + (f" ({', '.join(f'{name} {_short(value)}' for name, value in given)})" if given else ""): found
         for (dataset, given), found in groups.items()
     }
+
+
+def _short(value):
+    """A value of `Cell.given`; of a file its name."""
+    return json.dumps(os.path.basename(json.loads(value))) if value.startswith('"') else value
