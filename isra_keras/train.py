@@ -71,6 +71,8 @@ def _network_options(add):
     add.add_argument("--backbone", metavar="NAME", help="resnet50, mobilenet_v2, small_cnn, features, hub:<preset>")
     add.add_argument("--weights", metavar="imagenet|none|FILE", help="of the backbone; a .weights.h5, .h5 or .keras where "
                      "nothing can be downloaded")  # fmt: skip
+    add.add_argument("--freeze-backbone", action=argparse.BooleanOptionalAction, default=None,
+                     help="compute its features once and train on them: minutes on a CPU instead of hours")  # fmt: skip
     add.add_argument("--batch-norm", metavar="batch|fixed", help="train the backbone with each batch's statistics, as the "
                      "papers do, or with those of its weights")  # fmt: skip
     add.add_argument("--feature-dim", type=int, metavar="D", help="width of the bottleneck")

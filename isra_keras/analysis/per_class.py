@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+BORDER = 0.4
+"""Of the even share, see `shared_border`."""
+
 
 @dataclass(frozen=True)
 class ClassRow:
@@ -104,10 +107,7 @@ def weights_judged_by(class_weights, probabilities, source_labels):
 
 
 def judged_shared(class_weights):
-    """Which classes the model takes to be in the target: weight above the mean weight.
-
-    With weights that sum to one the mean is 1/C, the weight of every class if the target held all classes
-    alike; the rule does not change if a method scales its weights (PADA divides by the largest).
+    """Which classes the model takes to be in the target: weight above `shared_border`.
 
     Args:
         class_weights: (C,) >= 0.
@@ -118,4 +118,20 @@ def judged_shared(class_weights):
     weights = np.asarray(class_weights, "float64")
     if np.ptp(weights) <= 1e-9 * max(abs(weights).max(), 1e-300):
         return np.ones(len(weights), bool)
-    return weights > weights.mean()
+    return weights > shared_border(weights)
+
+
+def shared_border(class_weights, share=BORDER):
+    """0.4 / K of the weights' sum, K = exp(entropy of the weights): the number of classes that they spread over.
+
+    1/C, the weight of every class if the target held all of them alike, would call half of the classes absent where all
+    are there. The rule does not change if a method scales its weights (PADA divides by the largest).
+
+    Args:
+        class_weights: (C,) >= 0, not all zero.
+        share: of the weight that a class would have if K classes were there alike; benchmarks/judged_classes.py.
+    """
+    weights = np.asarray(class_weights, "float64")
+    shares = weights / weights.sum()
+    entropy = -np.sum(shares * np.log(np.where(shares > 0, shares, 1.0)))
+    return float(share * weights.sum() / np.exp(entropy))

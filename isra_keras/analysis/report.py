@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from isra_keras.analysis import curves, style
-from isra_keras.analysis.per_class import accuracy, confusion, judged_shared, per_class, prediction_weights
+from isra_keras.analysis.per_class import accuracy, confusion, judged_shared, per_class, prediction_weights, shared_border
 from isra_keras.selection.scores import entropies, score_all, softmax
 
-RULE = "A class is judged shared when its weight is above the mean weight (1/C where the weights sum to one)."
+RULE = ("A class is judged shared when its weight is above 0.4 of an even share among the classes that the weights spread over "
+        "(exp of their entropy).")  # fmt: skip
 
 
 def write_report(run_dir, evaluation, labels, class_names, class_weights=None, history=None, title=None):
@@ -80,7 +81,7 @@ def plot_class_weights(weights, class_names, path, rows=None):
     with style.figure(6.5, max(2.2, 0.17 * len(order) + 1.3)) as (made, axis):
         axis.barh(positions[shared], weights[order][shared], color=style.BLUE, height=0.75, label="judged shared")
         axis.barh(positions[~shared], weights[order][~shared], color=style.GREY, height=0.75, label="judged absent")
-        axis.axvline(weights.mean(), color=style.DARK, linewidth=1, linestyle="--", label="mean weight")
+        axis.axvline(shared_border(weights), color=style.DARK, linewidth=1, linestyle="--", label="border of the rule")
         if rows is not None:
             present = np.array([rows[index].count > 0 for index in order])
             offset = np.full(present.sum(), -0.012 * weights.max())

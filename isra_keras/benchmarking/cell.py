@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from isra_keras.benchmarking.grid import FOLDERS, folders_id
-from isra_keras.benchmarking.reuse import DATA_NAMES, ModelShelf
+from isra_keras.benchmarking.reuse import DATA_NAMES, FROZEN_NAMES, ModelShelf
 from isra_keras.benchmarking.store import LINE_FORMAT
 from isra_keras.errors import NotFinite
 from isra_keras.objective import Evaluation
@@ -27,6 +27,7 @@ from isra_keras.selection.collapse import CollapseWatch
 from isra_keras.selection.probe import source_probe
 from isra_keras.training.build import evaluation_rows
 from isra_keras.training.callbacks import Callbacks
+from isra_keras.training.config import TrainConfig
 from isra_keras.training.determinism import policy
 from isra_keras.training.interrupt import Interrupted
 from isra_keras.training.prepare import check_task, load_data, prepared_folder
@@ -73,7 +74,7 @@ def run_cell(cell, data_dir=None, work=None, threads=1, progress=None, folders=N
     config = cell_config(cell, data_dir, folders)
     task = load_cached(config)
     check_task(task, config)
-    light = task.kind == "features" or work is None
+    light = work is None or task.kind == "features" and not own
     kept = own and not light
     out = Path(work or ".") / cell.folder
     with policy(config):
@@ -121,12 +122,13 @@ def load_cached(config):
 
 
 def _data_key(config):
-    return tuple((name, getattr(config, name)) for name in DATA_NAMES)
+    names = (*DATA_NAMES, *FROZEN_NAMES) if config.freeze_backbone else DATA_NAMES
+    return tuple((name, getattr(config, name)) for name in names)
 
 
 @functools.lru_cache(maxsize=2)
 def _load(*pairs):
-    return load_data(resolve(**dict(pairs)))
+    return load_data(TrainConfig(**dict(pairs)), quiet=True)
 
 
 @functools.lru_cache(maxsize=16)
@@ -157,7 +159,7 @@ class CellTraining(Training):
     def __init__(self, config, task, model, out, threads=1, progress=None, light=True, kept=False):
         super().__init__(config, task, model, out, Callbacks())
         self.data_threads, self.report, self.light, self.kept = threads, progress, light, kept
-        self.probe = reference_predictions(config, task)
+        self.probe = None if kept else reference_predictions(config, task)
         self.watch = CollapseWatch(self.probe)
         if not kept:
             self.events = _Nothing()

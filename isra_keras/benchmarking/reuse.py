@@ -24,6 +24,8 @@ DATA_NAMES = (
     "on_bad_image",
 )
 """What a `TrainConfig` says of the data."""
+FROZEN_NAMES = ("freeze_backbone", "backbone", "weights", "image_size", "crop_size", "precision")
+"""And where its features are trained on instead."""
 KEPT = 2
 """Models kept at once; the pool gives a worker the cells of one method after another."""
 

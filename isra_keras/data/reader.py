@@ -103,7 +103,9 @@ class FileReader:
             draws, indices = _of(_draws(indices, seed, step), rows), _of(indices, rows)
             tops, lefts, flips = draws[:, 0] % (span + 1), draws[:, 1] % (span + 1), draws[:, 2] % 2
         places = tf.stack([indices, tops, lefts, flips], axis=1)
-        images, used = tf.numpy_function(self._load, [places], [tf.uint8, tf.int32])
+        # Pixels depend on `places` alone. Called stateful, batches would be read one by one wherever runs are
+        # deterministic: TensorFlow then takes the parallel map apart.
+        images, used = tf.numpy_function(self._load, [places], [tf.uint8, tf.int32], stateful=False)
         return tf.ensure_shape(images, [None, self._crop, self._crop, 3]), tf.ensure_shape(used, [None])
 
     def _load(self, places):

@@ -31,9 +31,11 @@ def build_model(config, task, model_class=AdaptationModel):
         UserError: weights that can't be had, a method option that does not exist, a backbone that the data don't fit.
     """
     method = build_method(config)
+    frozen = config.freeze_backbone  # the task then has features
     network = build_network(
-        config.backbone, len(task.class_names), config.feature_dim, sample_shape(config, task), config.weights,
-        seed=config.seed, batch_norm=config.batch_norm, **(dict(method.network_options) | config.network_options),
+        "features" if frozen else config.backbone, len(task.class_names), config.feature_dim,
+        sample_shape(config, task), "none" if frozen else config.weights, seed=config.seed,
+        batch_norm=config.batch_norm, **network_options(config, method),
     )  # fmt: skip
     model = model_class(
         network, method, build_semantic(config), max_iterations=config.iterations,
@@ -44,6 +46,11 @@ def build_model(config, task, model_class=AdaptationModel):
     steps = stage_lengths(config.iterations, model.stages())[0]
     model.compile(make_optimizer(config, steps), jit_compile=config.jit_compile)
     return model
+
+
+def network_options(config, method=None):
+    """Arguments of `build_network` that the method asks for, and over them those of the configuration."""
+    return dict((method or build_method(config)).network_options) | config.network_options
 
 
 def task_sizes(task):
@@ -144,7 +151,7 @@ def sample_shape(config, task):
     Raises:
         UserError: features for a backbone of images, or the reverse.
     """
-    if (task.kind == "features") != (config.backbone == "features"):
+    if (task.kind == "features") != (config.backbone == "features" or config.freeze_backbone):
         wish = "features" if task.kind == "features" else "one for images"
         raise UserError(f"Expected --backbone {wish} for the {task.kind} of '{task.name}'; received '{config.backbone}'.")
     if task.kind == "features":

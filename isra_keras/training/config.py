@@ -37,6 +37,7 @@ class TrainConfig:
             `receptor_width` and `normalisation` ("frobenius" or "row").
         recipe: "code" or "paper": whose hyperparameters the unset values were taken from.
         backbone, weights: network and its weights: "imagenet", "none" or a file.
+        freeze_backbone: train on its features, computed once (`isra_keras.training.frozen`).
         feature_dim: d, width of the bottleneck.
         batch_norm: "batch" or "fixed", the statistics that the backbone's batch normalisation trains with.
         network_options: further arguments of `build_network`, over those that the method asks for.
@@ -93,6 +94,7 @@ class TrainConfig:
     recipe: str = "code"
     backbone: str = "resnet50"
     weights: str = "imagenet"
+    freeze_backbone: bool = False
     feature_dim: int = 256
     batch_norm: str = "batch"
     network_options: dict = field(default_factory=dict)
@@ -214,6 +216,8 @@ def _check_data(config):
         raise UserError("Expected both --source-dir and --target-dir; received one of them.")
     if not config.source_dir and not config.dataset:
         raise UserError("Expected --dataset, or --source-dir and --target-dir; received neither.")
+    if config.freeze_backbone and config.distribute != "none":
+        raise UserError(f"Expected --distribute none with --freeze-backbone; received '{config.distribute}'.")
 
 
 def _check_names(config):

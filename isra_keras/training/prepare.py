@@ -48,16 +48,25 @@ def is_longer(out, config):
     return path.is_file() and config.iterations > TrainConfig.load(path).iterations
 
 
-def load_data(config):
-    """The `Task` of a configuration."""
+def load_data(config, quiet=False):
+    """The `Task` that a configuration trains on; of features where its backbone is frozen (`quiet` hides their bar)."""
     from isra_keras.data import tasks
 
     if config.source_dir:
-        return tasks.folder_task(config.source_dir, config.target_dir, on_bad_image=config.on_bad_image)
-    return tasks.load_task(
-        config.dataset, config.source, config.target, data_dir=config.data_dir, seed=config.data_seed,
-        allow_incomplete=config.allow_incomplete, on_bad_image=config.on_bad_image,
-    )  # fmt: skip
+        task = tasks.folder_task(config.source_dir, config.target_dir, on_bad_image=config.on_bad_image)
+    else:
+        task = tasks.load_task(
+            config.dataset, config.source, config.target, data_dir=config.data_dir, seed=config.data_seed,
+            allow_incomplete=config.allow_incomplete, on_bad_image=config.on_bad_image,
+        )  # fmt: skip
+    return freeze(config, task, quiet) if config.freeze_backbone else task
+
+
+def freeze(config, task, quiet=False):
+    """The task with features in place of images; see `isra_keras.training.frozen`."""
+    from isra_keras.training.frozen import frozen_task
+
+    return frozen_task(config, task, quiet)
 
 
 def check_task(task, config):

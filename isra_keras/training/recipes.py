@@ -243,6 +243,8 @@ def resolve(**given):
     if is_fresh(given.get("backbone", values["backbone"]), given.get("weights", values["weights"])):
         given["multipliers"] = _fresh_backbone(given["multipliers"])
         given.setdefault("batch_norm", "batch")  # fresh weights have no statistics yet
+    if given.get("backbone") == "features" or given.get("freeze_backbone"):
+        given = {"augment": False} | given
     if given.get("backbone") == "features":
         given = {"image_size": None, "crop_size": None, "augment": False} | given
     return TrainConfig(**copy.deepcopy(values | given)).validate()  # recipes are shared, configurations are not

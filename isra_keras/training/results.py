@@ -133,13 +133,28 @@ def choices(history, selected_step, final_stage):
     return choice(selected), choice(history[-1]), oracle
 
 
-def final_network(model):
-    """The network as it is used: where a method predicts by more than its logits, that is put on top of it."""
+def final_network(model, network=None):
+    """The network as it is used: where a method predicts by more than its logits, that is put on top of it.
+
+    Args:
+        model: `AdaptationModel`.
+        network: another one than the model's, with the same outputs.
+    """
+    network = model.network if network is None else network
     if type(model.method).target_logits is Objective.target_logits:
-        return model.network
-    outputs = dict(model.network.output)
+        return network
+    outputs = dict(network.output)
     outputs["logits"] = model.method.target_logits(outputs)
-    return keras.Model(model.network.inputs, outputs, name="network")
+    return keras.Model(network.inputs, outputs, name="network")
+
+
+def image_network(config, task, network):
+    """The network of a run as it receives images: a frozen backbone is put in front of it."""
+    if not config.freeze_backbone:
+        return network
+    from isra_keras.training.frozen import whole_network
+
+    return whole_network(config, task, network)
 
 
 def save_network(network, path):
@@ -208,7 +223,7 @@ def describe_model(config, task, step, class_weights, labelled):
         "method": config.method + (f"+isra ({config.variant})" if config.semantic else ""),
         "class_names": list(task.class_names),
         "class_weights": None if class_weights is None else [float(value) for value in class_weights],
-        "kind": task.kind,
+        "kind": "images" if config.freeze_backbone else task.kind,
         "image_size": config.image_size,
         "crop_size": config.crop_size,
         "selected_by": config.select,
@@ -241,7 +256,7 @@ def write_results(out, config, task, model, evaluation, indices, history, select
     labels = np.asarray(task.target.labels)[indices]
     judged = weights_judged_by(weights, softmax(evaluation.logits), task.source.labels)
     weights = weights if weights is None else judged
-    save_network(final_network(model), out / "model.keras")
+    save_network(final_network(model, image_network(config, task, model.network)), out / "model.keras")
     info = describe_model(config, task, selected_step, weights, bool((labels >= 0).any()))
     info["semantic"] = save_semantic(model, out / "semantic.keras")
     info["classes"] = class_table(evaluation, labels, list(task.class_names))

@@ -19,11 +19,11 @@ from isra_keras.training.determinism import policy
 from isra_keras.training.distribution import Distribution, make_distribution
 from isra_keras.training.interrupt import Interrupted, StopRequest
 from isra_keras.training.predicting import DomainPredictor
-from isra_keras.training.prepare import check_folder, check_task, is_longer, load_data, prepared_folder
+from isra_keras.training.prepare import check_folder, check_task, freeze, is_longer, load_data, prepared_folder
 from isra_keras.training.progress import Progress
 from isra_keras.training.recipes import is_fresh
 from isra_keras.training.record import Events, Means, Metrics, report_bad_images, stop_on
-from isra_keras.training.results import RunResult, is_better, save_network, write_results
+from isra_keras.training.results import RunResult, image_network, is_better, save_network, write_results
 from isra_keras.training.together import together
 
 
@@ -69,7 +69,9 @@ def _run(config, out, resume, callbacks, task, quiet, distribution):
     if resume and (out / "result.json").is_file() and not is_longer(out, config):
         return RunResult.load(out / "result.json")
     with policy(config), distribution.scope():
-        task = task or load_data(config)
+        task = task or load_data(config, quiet)
+        if config.freeze_backbone and task.kind == "images":
+            task = freeze(config, task, quiet)
         check_task(task, config)
         model = build_model(config, task)
         with prepared_folder(out, config, resume):
@@ -148,7 +150,7 @@ class Training:
     def leave_stage(self):
         """Keeps the source model, if that is what the stage made."""
         if self.stages[self.stage].source_only:
-            save_network(self.model.network, self.out / "source_model.keras")
+            save_network(image_network(self.config, self.task, self.model.network), self.out / "source_model.keras")
 
     def train_stage(self):
         """Steps and evaluations of the current stage, from where it stands to its end."""

@@ -40,6 +40,8 @@ def test_accuracy_overall_and_averaged():
 def test_judged_shared():
     assert judged_shared([0.5, 0.4, 0.1]).tolist() == [True, True, False]
     assert judged_shared([5.0, 4.0, 1.0]).tolist() == [True, True, False]  # the scale does not count
+    assert judged_shared([0.12, 0.09, 0.08, 0.11, 0.1, 0.13, 0.07, 0.1, 0.12, 0.08]).all(), "all are there"
+    assert judged_shared([0.3, 0.25, 0.3] + [0.15 / 33] * 33).tolist() == [True] * 3 + [False] * 33
     assert judged_shared([1 / 3] * 3).all() and judged_shared(np.zeros(3)).all()
 
 

@@ -1,6 +1,8 @@
 """reader: crops, shifts and mirroring, and which domain gets which reader."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 from isra_keras.data.domain import Domain
 from isra_keras.data.reader import ArrayReader, FeatureReader, FileReader, make_reader
 from isra_keras.errors import UserError
-from tests.data.made import array_domain, feature_domain, file_domain, save
+from tests.data.made import array_domain, feature_domain, file_domain, save, tree
 
 ROWS = tf.constant([4, 0, 4], tf.int32)
 
@@ -116,3 +118,32 @@ def test_crop_larger_than_the_image(tmp_path):
     for domain, size in ((array_domain(2), None), (file_domain(tmp_path, 2), 8)):
         with pytest.raises(UserError, match="crop of at most 8 pixels"):
             make_reader(domain, size, 9)
+
+
+def test_deterministic_runs_read_batches_side_by_side_and_say_nothing(tmp_path):
+    """Of 8 threads more than the three of one batch (source, target, middle) load images."""
+    code = f"""
+import threading, time
+import tensorflow as tf
+tf.config.experimental.enable_op_determinism()
+tf.random.set_seed(0)
+from isra_keras.data import reader
+from isra_keras.data.pairs import DomainPairs, own_threads
+from isra_keras.data.tasks import folder_task
+threads, load = set(), reader.FileReader._load
+def watched(self, places):
+    threads.add(threading.get_ident())
+    time.sleep(0.05)
+    return load(self, places)
+reader.FileReader._load = watched
+pairs = DomainPairs(folder_task({str(tmp_path / "source")!r}, {str(tmp_path / "target")!r}), 4, 0, 8, 8, cache=False)
+for batch in own_threads(pairs.dataset(0, 24), 8):
+    pass
+assert len(threads) > 3, len(threads)
+"""
+    tree(tmp_path / "source", {"ant": 4, "bee": 4})
+    tree(tmp_path / "target", {"bee": 4})
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "node_def" not in done.stderr

@@ -1,0 +1,169 @@
+"""A frozen backbone: features once, a run as any other, nothing computed twice or lost."""
+
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+
+from isra_keras.backbones import build_network
+from isra_keras.benchmarking import cell as cells
+from isra_keras.benchmarking.grid import FOLDERS, Cell, as_given
+from isra_keras.data.tasks import folder_task
+from isra_keras.errors import UserError
+from isra_keras.evaluate import evaluate, rebuild_task
+from isra_keras.run_folder import load_run, load_semantic
+from isra_keras.training import frozen
+from isra_keras.training.callbacks import RunCallback
+from isra_keras.training.interrupt import Interrupted
+from isra_keras.training.recipes import resolve
+from isra_keras.training.runner import run
+from tests.data.made import pixels, save
+from tests.training.small_task import SMALL, images_task
+
+SIZES = {"image_size": 40, "crop_size": 32}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Two folders of images, and weights of a MobileNetV2 that nobody trained."""
+    place = tmp_path_factory.mktemp("frozen")
+    for number in range(30):
+        save(place / "source" / "abc"[number % 3] / f"{number}.png", pixels(seed=number))
+    for number in range(20):
+        save(place / "target" / "ab"[number % 2] / f"{number}.png", pixels(seed=100 + number))
+    network = build_network("mobilenet_v2", 2, 2, (32, 32, 3), "none", seed=7)
+    base = next(layer for layer in network.get_layer("backbone").layers[::-1] if layer.weights)
+    base.save_weights(place / "base.weights.h5")
+    return place
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISRA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "features"
+
+
+def config(place, **given):
+    base = {"source_dir": str(place / "source"), "target_dir": str(place / "target"), "backbone": "mobilenet_v2",
+            "weights": str(place / "base.weights.h5"), "freeze_backbone": True, "deterministic": False}  # fmt: skip
+    return resolve(**(base | SMALL | SIZES | given))
+
+
+def weights_of(out):
+    return load_run(out)[0].get_weights()
+
+
+@pytest.mark.parametrize("method", ["ba3us", "a2kt"])
+def test_a_run_is_like_any_other(place, tmp_path, method):
+    """Its model takes images, and says of them what training saw of their features."""
+    result = run(config(place, method=method), tmp_path / "run", quiet=True)
+    network, info = load_run(tmp_path / "run")
+    assert network.input_shape[1:] == (32, 32, 3) and info["kind"] == "images" and info["crop_size"] == 32
+    assert load_semantic(tmp_path / "run") is not None
+    task = rebuild_task(vars(config(place)))
+    found, _ = evaluate(network, info, task)
+    assert found["accuracy"] == pytest.approx(result.selected.accuracy)
+    assert found["scores"]["mean_entropy"] == pytest.approx(result.selected.scores["mean_entropy"], rel=1e-4)
+    base = build_network("mobilenet_v2", 2, 2, (32, 32, 3), str(place / "base.weights.h5")).get_layer("backbone")
+    for ours, given in zip(network.get_layer("backbone").get_weights(), base.get_weights()):
+        np.testing.assert_array_equal(ours, given)
+
+
+def test_features_are_those_of_the_centre_crop(place):
+    task = folder_task(place / "source", place / "target")
+    found = frozen.frozen_task(config(place), task)
+    assert found.kind == "features" and found.target.labels.tolist() == task.target.labels.tolist()
+    network = build_network("mobilenet_v2", 2, 2, (32, 32, 3), str(place / "base.weights.h5"), batch_norm="fixed")
+    from isra_keras.data.decode import decode_resized
+
+    for row in (0, 17):
+        image = decode_resized(task.source.paths[row], 40)[4:36, 4:36]
+        expected = keras.ops.convert_to_numpy(network(image[None].astype("float32"))["pooled"])[0]
+        np.testing.assert_allclose(found.source.arrays[row], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_is_computed_twice_or_lost(place, cache, monkeypatch):
+    monkeypatch.setattr(frozen, "CHUNK", 8)
+    read, real = [], frozen.evaluation_dataset
+
+    def watched(domain, *args, rows, **more):
+        read.append((domain.name, *rows))
+        return real(domain, *args, rows=rows, **more)
+
+    monkeypatch.setattr(frozen, "evaluation_dataset", watched)
+    task = folder_task(place / "source", place / "target")
+    first = frozen.frozen_task(config(place), task)
+    assert len(read) == 4 + 3
+    read.clear()
+    again = frozen.frozen_task(config(place, method="shot", seed=3), task)
+    assert not read
+    np.testing.assert_array_equal(again.source.arrays, first.source.arrays)
+    broken, missing = sorted(cache.glob("*/00000008.npy"))
+    broken.write_bytes(broken.read_bytes()[:200])
+    missing.unlink()
+    again = frozen.frozen_task(config(place), task)
+    assert sorted(read) == [("source", 8, 16), ("target", 8, 16)]
+    for side in ("source", "target"):
+        np.testing.assert_array_equal(getattr(again, side).arrays, getattr(first, side).arrays)
+    assert not list(cache.glob("*/*.part"))
+
+
+def test_another_image_or_other_weights_have_features_of_their_own(place, cache, tmp_path):
+    frozen.frozen_task(config(place), folder_task(place / "source", place / "target"))
+    assert len(list(cache.iterdir())) == 2
+    path = place / "target" / "a" / "0.png"
+    os.utime(path, ns=(1, 1))
+    frozen.frozen_task(config(place), folder_task(place / "source", place / "target"))
+    assert len(list(cache.iterdir())) == 3
+    frozen.frozen_task(config(place, image_size=48), folder_task(place / "source", place / "target"))
+    assert len(list(cache.iterdir())) == 5
+
+
+def test_stopped_and_resumed_it_ends_with_the_same_bits(place, tmp_path):
+    class Stop(RunCallback):
+        def on_step(self, step, logs):
+            if step == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    given = config(place, method="shot", deterministic=True)
+    run(given, tmp_path / "whole", quiet=True)
+    with pytest.raises(Interrupted):
+        run(given, tmp_path / "cut", callbacks=[Stop()], quiet=True)
+    run(given, tmp_path / "cut", resume=True, quiet=True)
+    assert (tmp_path / "cut" / "source_model.keras").is_file()
+    for one, other in zip(weights_of(tmp_path / "cut"), weights_of(tmp_path / "whole")):
+        np.testing.assert_array_equal(one, other)
+    source, _ = load_run(tmp_path / "cut")
+    assert keras.models.load_model(tmp_path / "cut" / "source_model.keras").input_shape == source.input_shape
+
+
+def test_a_benchmark_of_own_folders_keeps_run_folders(place, tmp_path):
+    given = SMALL | SIZES | {"backbone": "mobilenet_v2", "weights": str(place / "base.weights.h5"),
+                             "freeze_backbone": True, "deterministic": False}  # fmt: skip
+    folders = (str(place / "source"), str(place / "target"))
+    cell = Cell(FOLDERS, "source-target", "source_only", "off", 0, as_given(given))
+    line = cells.run_cell(cell, work=tmp_path / "work", folders=folders)
+    assert line["status"] == "done" and load_run(line["run"])[1]["kind"] == "images"
+
+
+@pytest.mark.parametrize("given, words", [
+    ({"weights": "none"}, "trained --weights"),
+    ({"distribute": "mirrored"}, "--distribute none"),
+    ({"dataset": "office_caltech10_features", "source_dir": None, "target_dir": None}, "has features"),
+])  # fmt: skip
+def test_what_makes_no_sense_is_refused(place, tmp_path, given, words):
+    from tests.training.small_task import features_task
+
+    with pytest.raises(UserError, match=words):
+        wrong = config(place, **given)
+        task = features_task() if wrong.dataset else images_task()
+        frozen.frozen_task(wrong, task)
+
+
+def test_a_folder_that_cannot_be_made_is_named(place, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ISRA_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match="ISRA_CACHE"):
+        frozen.frozen_task(config(place), folder_task(place / "source", place / "target"))
