@@ -65,6 +65,7 @@ def cell(name, given, threads=0):
     """Trains one cell on so many threads (0: as many as cores); returns its line."""
     import tensorflow as tf
 
+    from isra_keras.benchmarking.store import commit
     from isra_keras.training.recipes import resolve
     from isra_keras.training.runner import run
 
@@ -79,7 +80,7 @@ def cell(name, given, threads=0):
         "row": name, **given, **accuracy, "selected_step": result.selected.step,
         "judged_shared": result.shared_classes, "seconds": round(result.seconds, 1),
         "steps_per_second": round(result.steps_per_second, 1), "peak_memory_mb": round(result.peak_memory_mb),
-        "data_wait_share": round(result.data_wait_share, 4),
+        "data_wait_share": round(result.data_wait_share, 4), "commit": commit(),
         **{key: round(train[-1][key], 4) for key in RECEPTORS if key in train[-1]},
     }  # fmt: skip
 
