@@ -7,7 +7,8 @@ Both train the same network on the same arrays (PACS features, photo to the firs
 256 to 7; made ones without ISRA_TEST_DATA), SGD with Nesterov momentum and decay, batches of 36 + 36, all cores. Two
 processes live side by side and take turns, two of adapt's epochs each; medians over turns, the first one left out. "bare"
 is the compiled `train_step` on one batch alone, of both; "cpu_ms" is processor time of a whole iteration, which a busy
-machine changes less than the clock. Writes benchmarks/results/adapt_peer.jsonl (adapt_peer_quick.jsonl).
+machine changes less than the clock; "products_share" is how much of our bare step its large matrix products alone take,
+which both sides need. Writes benchmarks/results/adapt_peer.jsonl (adapt_peer_quick.jsonl).
 """
 
 import argparse
@@ -75,7 +76,8 @@ def compare(method, args):
         "method": method, "ours_per_second": short(ours["rate"]), "adapt_per_second": short(theirs["rate"]),
         "ratio": short(ours["rate"] / theirs["rate"]), "bare_ratio": short(ours["bare"] / theirs["bare"]),
         "ours_cpu_ms": short(ours["cpu_ms"]), "adapt_cpu_ms": short(theirs["cpu_ms"]),
-        "cpu_ratio": short(theirs["cpu_ms"] / ours["cpu_ms"]), "turns": len(turns["ours"]), "target": 2.0,
+        "cpu_ratio": short(theirs["cpu_ms"] / ours["cpu_ms"]),
+        "products_share": short(ours["bare"] / ours["products"]), "turns": len(turns["ours"]), "target": 2.0,
         "met": ours["rate"] >= 2.0 * theirs["rate"],
     }  # fmt: skip
 
@@ -133,9 +135,33 @@ def ours(method):
             logs = model.train_on(next(batches))
         float(logs["loss"])
         values = rates(began, cpu, 2 * EPOCH)
-        return values | {"bare": bare_rate(lambda: model.train_on(batch), lambda logs: float(logs["loss"]))}
+        values["bare"] = bare_rate(lambda: model.train_on(batch), lambda logs: float(logs["loss"]))
+        return values | {"products": bare_rate(products, float)}
 
+    width = WIDTH * (len(names) if method == "cdan" else 1)
+    products = bare_products(source.shape[1], width)
     return turn
+
+
+def bare_products(inputs, width):
+    """A function of the step's larger matrix products alone: each layer forward, for its kernel, for its input."""
+    import tensorflow as tf
+
+    rows = 2 * BATCH
+    sizes = ((inputs, WIDTH, False), (width, HIDDEN, True), (HIDDEN, HIDDEN, True))
+    layers = [(tf.random.normal((rows, i)), tf.random.normal((i, o)), tf.random.normal((rows, o)), more)
+              for i, o, more in sizes]  # fmt: skip
+
+    @tf.function
+    def step():
+        total = 0.0
+        for x, kernel, gradient, to_input in layers:
+            total += (x @ kernel)[0, 0] + tf.matmul(x, gradient, transpose_a=True)[0, 0]
+            if to_input:
+                total += tf.matmul(gradient, kernel, transpose_b=True)[0, 0]
+        return total
+
+    return step
 
 
 def theirs(method):

@@ -57,7 +57,8 @@ READING = {
     "half-precision type, which is emulated; they are meant for GPUs and for processors with AVX512-BF16 or AMX. On "
     "features half precision rounds the features and nothing more, so that equal accuracies say little.",
     "adapt_peer": "ratio: our iterations a second over adapt's (aim: target); bare_ratio: of the compiled step alone; "
-    "cpu_ratio: of processor time.",
+    "cpu_ratio: of processor time; products_share: what the step's large matrix products alone, the same on both sides, "
+    "take of our bare step.",
 }
 """{script: what its columns mean}, under the command."""
 
