@@ -39,6 +39,7 @@ _PUBLIC = {
     "load_run": "isra_keras.run_folder",
     "load_task": "isra_keras.data.tasks",
     "recipe": "isra_keras.training.recipes",
+    "resolve": "isra_keras.training.recipes",
     "run": "isra_keras.training.runner",
     "score_all": "isra_keras.selection",
 }

@@ -184,6 +184,8 @@ class Objective(keras.layers.Layer):
             (`bottleneck`, `classifier`, ...) that the method's paper asks for.
         joint_forward: source and target go through the network as one batch (joint BN statistics).
         needs_source_evaluation: `on_evaluation` also receives the source set.
+        recipes: {data set, "default" or one of the method's variants: values of `TrainConfig` and "options", "tasks"} of the
+            paper or its code, see `isra_keras.training.recipes`; {} trains as the data set's recipe says.
         multipliers: {part name: (learning-rate multiplier, weight-decay multiplier)} for its own parts.
         starts_on_source: its first stage trains on source labels anyway; recipes give it no warm-up.
         aligned: the network's output that the semantic plug-in looks at, "features" or "pooled".
@@ -193,6 +195,7 @@ class Objective(keras.layers.Layer):
     network_options: dict = {}
     joint_forward = False
     needs_source_evaluation = False
+    recipes: dict = {}
     multipliers: dict = {}
     starts_on_source = False
     aligned = "features"

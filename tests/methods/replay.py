@@ -88,13 +88,14 @@ def weight_names(golden):
     return [name.removeprefix("init/") for name in golden if name.startswith("init/")]
 
 
-def replay(golden, model, losses, before_step=None, steps=5, tolerance=1e-4):
-    """Takes the file's steps and compares losses, rates and the change of every weight after each.
+def replay(golden, model, losses, before_step=None, steps=5, tolerance=1e-4, rate_of_heads=False):
+    """Takes the file's steps and compares losses, their sum, the rate and the change of every weight after each.
 
     Args:
         losses: {loss of the file: function of the step's logs}.
         before_step: called with the step.
         tolerance: of weight changes since the start, relative to the largest change of the array.
+        rate_of_heads: the file's rate is that of the new layers, ten times the backbone's.
     """
     for step in range(steps):
         if before_step is not None:
@@ -102,9 +103,14 @@ def replay(golden, model, losses, before_step=None, steps=5, tolerance=1e-4):
         data = {name: golden[f"step{step}/{name}"] for name in ("source_x", "target_x", "source_labels")}
         indices = np.arange(len(data["source_x"]), dtype="int32")
         source = {"images": data["source_x"], "labels": data["source_labels"], "indices": indices}
+        if f"step{step}/lr" in golden:
+            rate = keras.ops.convert_to_numpy(model.optimizer.learning_rate) * (10.0 if rate_of_heads else 1.0)
+            assert_close(rate, golden[f"step{step}/lr"], 1e-6, f"step {step} rate")
         logs = model.train_on({"source": source, "target": {"images": data["target_x"], "indices": indices}})
         for name, function in losses.items():
             assert_close(function(logs), golden[f"step{step}/loss/{name}"], 1e-5, f"step {step} {name}")
+        if f"step{step}/loss/total" in golden:
+            assert_close(logs["loss"], golden[f"step{step}/loss/total"], 1e-5, f"step {step} total")
         for name in weight_names(golden):
             after, start = golden[f"step{step}/after/{name}"], golden[f"init/{name}"]
             assert_change_close(read(model, name), after, start, tolerance, f"step {step} {name}")

@@ -109,7 +109,7 @@ def test_trajectory(golden):
     def loss_of(term, weight):
         return lambda logs: logs["loss"] if term is None else logs[term] / (hyper[weight] if weight else 1.0)
 
-    replay(golden, model, {loss: loss_of(*TERMS[loss]) for loss in TERMS}, check_weights)
+    replay(golden, model, {loss: loss_of(*TERMS[loss]) for loss in TERMS}, check_weights, rate_of_heads=True)
 
 
 def test_leaky_softmax_keeps_its_digits():

@@ -135,7 +135,7 @@ def test_trajectory(golden, repeat):
     def loss_of(name):
         return lambda logs: logs["loss"] if name == "total" else logs[TERMS[name]] / scales.get(name, 1.0)
 
-    replay(golden, model, {name: loss_of(name) for name in TERMS})
+    replay(golden, model, {name: loss_of(name) for name in TERMS}, rate_of_heads=True)
 
 
 def two_stage_model():
