@@ -5,7 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from isra_keras.analysis import curves, style
-from isra_keras.analysis.per_class import accuracy, confusion, judged_shared, per_class, prediction_weights, shared_border
+from isra_keras.analysis.per_class import (
+    accuracy,
+    confusion,
+    judged_shared,
+    per_class,
+    prediction_weights,
+    shared_border,
+)
 from isra_keras.selection.scores import entropies, score_all, softmax
 
 RULE = ("A class is judged shared when its weight is above 0.4 of an even share among the classes that the weights spread over "
