@@ -23,7 +23,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from measure import data_folder, peak_memory, private_memory, short, table, turns, write
+from measure import data_folder, peak_memory, private_memory, read, short, table, turns, write
 
 BATCH, SIZE, CROP, CLASSES = 36, 256, 224, 1000
 TARGETS = {"rate": 0.85, "waiting": 0.05, "start_seconds": 10.0, "start_memory_mb": 1024}
@@ -32,6 +32,7 @@ TARGETS = {"rate": 0.85, "waiting": 0.05, "start_seconds": 10.0, "start_memory_m
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only-start", action="store_true", help="the others' lines stay as they are")
     parser.add_argument("--trees", help="keep the folders of hard links here and take them again")
     parser.add_argument("--start", nargs=2, help=argparse.SUPPRESS)  # child: time the start on a source and a target
     parser.add_argument("--out", help="write the lines there instead")
@@ -39,13 +40,17 @@ def main(argv=None):
     if args.start:
         print(json.dumps(start(*args.start)))
         return
+    name = "input_pipeline" + "_quick" * args.quick
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         many = 100_000 if args.quick else 1_300_000
         lines = [start_line(count, form, Path(args.trees or folder)) for count, form in
                  ((10_000, "folder"), (many, "folder"), (many, "list"))]  # fmt: skip
-        task = small_task(Path(folder))
-        lines = [*rates(task, 3 if args.quick else 7), waiting(task, 2 if args.quick else 5), *lines]
-    write("input_pipeline" + "_quick" * args.quick, lines, args.out)
+        if args.only_start:
+            lines = [*(line for line in read(name, args.out) if line["probe"] != "start"), *lines]
+        else:
+            task = small_task(Path(folder))
+            lines = [*rates(task, 3 if args.quick else 7), waiting(task, 2 if args.quick else 5), *lines]
+    write(name, lines, args.out)
     for probe in ("rate", "waiting", "start"):
         print(
             table([{k: v for k, v in line.items() if k != "probe"} for line in lines if line["probe"] == probe]), "\n"

@@ -54,10 +54,17 @@ def write(name, lines, out=None):
         out: another file, or None.
     """
     path = Path(out) if out else RESULTS / f"{name}.jsonl"
-    text = "".join(json.dumps(line | machine()) + "\n" for line in lines)
+    here = machine()
+    text = "".join(json.dumps(here | line) + "\n" for line in lines)  # a line that is kept says where it was made
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(text, encoding="utf-8")
     os.replace(unfinished, path)
+
+
+def read(name, out=None):
+    """Lines of an earlier run, as `write` leaves them; none where there is no file."""
+    path = Path(out) if out else RESULTS / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
 def machine():
