@@ -125,7 +125,7 @@ DATASETS = {
     },
     # Lambda, eta and topics: no other value of tuning/results/sweep.md is a point better.
     "office_caltech10_features": FEATURES,
-    # With ISRA all end in batch normalisation: on features without bounds class2vec turns NaN at the tuned rates
+    # With ISRA linear ones end in batch normalisation: on features without bounds class2vec turns NaN at the tuned rates
     # (benchmarks/results/pacs_isra_linear). Its weight: six trials, too (benchmarks/results/pacs_isra_tuning.md), and
     # the curve of eta in tuning/results/sweep.md, measured around 1.
     "pacs_features": FEATURES
@@ -202,7 +202,9 @@ def recipe(
     values["network_options"] = network
     if source == "paper" and values["optimizer"] == "sgd" and not own:
         values["learning_rate"] = values["learning_rate"] * PAPER_RATE
-    tuned = data.get("tuned", {}).get(method, {}) | (data.get("semantic_tuned", {}) if semantic else {})
+    tuned = data.get("tuned", {}).get(method, {})
+    if semantic and _is_unbounded(tuned.get("network_options", {}) or network or cls.network_options):
+        tuned = tuned | data.get("semantic_tuned", {})
     values["network_options"] = values["network_options"] | tuned.get("network_options", {})
     values |= {name: value for name, value in tuned.items() if name != "network_options"}
     values["multipliers"] = _multipliers(values, cls, semantic)
@@ -283,6 +285,11 @@ def _dataset(name):
         valid = ", ".join(k for k in DATASETS if k != "folders")
         raise UserError(f"Expected --dataset to be one of {valid}; received {name!r}." + did_you_mean(name, DATASETS))
     return DATASETS[key]
+
+
+def _is_unbounded(network_options):
+    """Whether a bottleneck ends without batch normalisation."""
+    return network_options.get("bottleneck", "linear") in ("linear", "none")
 
 
 def _is_nested(name):
