@@ -156,10 +156,14 @@ def settings_table(runs, title):
 def _with_the_same_bottleneck(title, runs, everything):
     """The table of ISRA against without once more, where a recipe gives a method another bottleneck with ISRA than
     without and runs of another group have it without ISRA: what ISRA itself does."""
-    names = ("dataset", "network_options", "learning_rate", "iterations", "optimizer", "warmup", "feature_dim")
+    from isra_keras.methods import get_method
+
+    names = ("dataset", "learning_rate", "iterations", "optimizer", "warmup", "feature_dim")
 
     def setting_of(run):
-        return {name: run.line["config"].get(name) for name in names}
+        config = run.line["config"]
+        network = get_method(run.cell.method).network_options | config.get("network_options", {})
+        return {name: config.get(name) for name in names} | {"network_options": network}
 
     def key(run):
         return run.cell.dataset, run.cell.method, run.place
