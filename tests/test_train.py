@@ -68,6 +68,18 @@ def test_help_is_quick_and_loads_nothing_heavy():
     assert min(seconds) < 1
 
 
+def test_help_explains_every_option_and_names_what_there_is_to_name():
+    from isra_keras.methods import METHODS
+    from isra_keras.selection import SCORES
+    from isra_keras.train import build_parser
+
+    parser = build_parser()
+    bare = [action.option_strings[0] for action in parser._actions if action.option_strings and not action.help]
+    assert not bare, bare
+    text = " ".join(parser.format_help().split())
+    assert all(name in text for name in [*METHODS, *SCORES])
+
+
 def test_dry_run_prints_the_configuration_and_writes_nothing(tmp_path, capsys):
     out = tmp_path / "run"
     assert call("--dataset", "office_home", "--task", "Ar-Cl", "--num-topics", 7, "--out", out, "--dry-run") == 0
