@@ -122,7 +122,7 @@ def scan(paths, on_bad_image="skip", threads=None):
         UserError: with "error", if a file is bad; if `on_bad_image` is unknown.
     """
     if on_bad_image not in ON_BAD_IMAGE:
-        raise UserError(f"Expected --on-bad-image {' or '.join(ON_BAD_IMAGE)}; received '{on_bad_image}'.")
+        raise UserError(f"Expected --on-bad-image of {', '.join(ON_BAD_IMAGE)}; received '{on_bad_image}'.")
     if on_bad_image == "skip" and len(paths) > MOST_CHECKED:
         return Scan(range(len(paths)), ())
     with ThreadPoolExecutor(threads or min(32, 4 * (os.cpu_count() or 1))) as pool:
