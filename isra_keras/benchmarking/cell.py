@@ -63,7 +63,8 @@ def run_cell(cell, data_dir=None, work=None, threads=1, progress=None, folders=N
         folders: (source, target) of a user's own, for cells of the dataset `FOLDERS`.
 
     Returns:
-        dict, the cell's line without "commit", "warm" where the model's steps had been compiled by an earlier cell; of a user's own folders with "run", the run folder, and "folders".
+        dict, the cell's line without "commit", "warm" where the model's steps had been compiled by an earlier cell; of a
+        user's own folders with "run", the run folder, and "folders".
 
     Raises:
         UserError, Interrupted: as `isra_keras.run`.

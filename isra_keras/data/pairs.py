@@ -165,7 +165,8 @@ class DomainPairs:
             if rows > self.sizes[role]:
                 raise UserError(
                     f"Expected a batch of at most {self.sizes[role]} samples, all that the {role} domain "
-                    f"'{getattr(self.task, role).name}' has; received a batch of {rows}. Use --batch-size {min(self.sizes.values())}."
+                    f"'{getattr(self.task, role).name}' has; received a batch of {rows}. "
+                    f"Use --batch-size {min(self.sizes.values())}."
                 )
 
 
