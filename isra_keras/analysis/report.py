@@ -6,6 +6,7 @@ import numpy as np
 
 from isra_keras.analysis import curves, style
 from isra_keras.analysis.per_class import (
+    BORDER,
     accuracy,
     confusion,
     judged_shared,
@@ -15,8 +16,8 @@ from isra_keras.analysis.per_class import (
 )
 from isra_keras.selection.scores import entropies, score_all, softmax
 
-RULE = ("A class is judged shared when its weight is above 0.4 of an even share among the classes that the weights spread over "
-        "(exp of their entropy).")  # fmt: skip
+RULE = (f"A class is judged shared when its weight is above {BORDER} of an even share among the classes that the weights "
+        "spread over (exp of their entropy).")  # fmt: skip
 
 
 def write_report(run_dir, evaluation, labels, class_names, class_weights=None, history=None, title=None):

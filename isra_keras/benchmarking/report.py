@@ -1,11 +1,10 @@
 """RESULTS.md, its CSV and its LaTeX, from finished lines alone."""
 
-import os
 from pathlib import Path
 
 from isra_keras import paper_results
 from isra_keras.benchmarking import evidence
-from isra_keras.benchmarking.report_parts import failures_of, groups_of, note_of
+from isra_keras.benchmarking.report_parts import failures_of, groups_of, note_of, short
 from isra_keras.benchmarking.shipping import deliveries, delivery_table, rules_table, summary_table
 from isra_keras.benchmarking.statistics import mean_std, paired, pairs_of, runs_of
 from isra_keras.benchmarking.tables import (
@@ -81,7 +80,7 @@ def setting(runs):
     names = ("backbone", "weights", "iterations", "batch_size", "feature_dim", "select")
     shared = []
     for name in names:
-        values = list(dict.fromkeys(os.path.basename(str(config.get(name))) for config in configs))
+        values = list(dict.fromkeys(short(name, str(config.get(name))) for config in configs))
         shared.append(f"{name.replace('_', ' ')} {'/'.join(values)}")
     seeds = sorted({run.cell.seed for run in runs})
     commits = list(dict.fromkeys(str(run.line.get("commit")) for run in runs))

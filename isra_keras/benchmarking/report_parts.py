@@ -44,12 +44,21 @@ def groups_of(runs):
     groups = {}
     for run in runs:
         groups.setdefault((run.cell.dataset, as_given(run.cell.overrides)), []).append(run)
-    return {
-        dataset + (f" ({', '.join(f'{name} {_short(value)}' for name, value in given)})" if given else ""): found
-        for (dataset, given), found in groups.items()
-    }
+    titles = {}
+    for (dataset, given), found in groups.items():
+        title = _title(dataset, given, short)
+        title = title if title not in titles else _title(dataset, given, lambda name, value: value)
+        titles[title] = found
+    return titles
 
 
-def _short(value):
-    """A value of `Cell.given`; of a file its name."""
-    return json.dumps(os.path.basename(json.loads(value))) if value.startswith('"') else value
+def _title(dataset, given, shown):
+    words = (f"{name} {shown(name, value)}" for name, value in given)
+    return dataset + (f" ({', '.join(words)})" if given else "")
+
+
+def short(name, value):
+    """A value of a configuration, or of `Cell.given`, as a title has it: of a file of weights its name."""
+    if name != "weights":
+        return value
+    return json.dumps(os.path.basename(json.loads(value))) if value.startswith('"') else os.path.basename(value)

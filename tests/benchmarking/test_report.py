@@ -3,6 +3,8 @@
 import pytest
 
 from isra_keras.benchmarking.report import build_report, write_report
+from isra_keras.benchmarking.report_parts import groups_of
+from isra_keras.benchmarking.statistics import runs_of
 from isra_keras.errors import UserError
 from tests.benchmarking.lines import failed, line
 
@@ -73,3 +75,9 @@ def test_files(tmp_path):
     with pytest.raises(UserError, match="finished cell"):
         write_report([failed()], tmp_path / "S.md")
     assert not (tmp_path / "S.md").exists()
+
+
+def test_weights_are_named_by_their_file_and_two_of_one_name_stay_apart():
+    lines = [line(given={"weights": f"{home}/w.h5", "backbone": "hub:hf://timm/a"}) for home in ("one", "two")]
+    first, second = groups_of(runs_of(lines))
+    assert 'weights "w.h5"' in first and 'backbone "hub:hf://timm/a"' in first and 'weights "two/w.h5"' in second
