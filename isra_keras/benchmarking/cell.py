@@ -21,6 +21,7 @@ import tensorflow as tf
 from isra_keras.benchmarking.grid import FOLDERS, folders_id
 from isra_keras.benchmarking.reuse import DATA_NAMES, FROZEN_NAMES, ModelShelf
 from isra_keras.benchmarking.store import LINE_FORMAT
+from isra_keras.benchmarking.votes import ABSENT, pack
 from isra_keras.errors import NotFinite
 from isra_keras.objective import Evaluation
 from isra_keras.selection.collapse import CollapseWatch
@@ -33,7 +34,7 @@ from isra_keras.training.interrupt import Interrupted
 from isra_keras.training.prepare import check_task, load_data, prepared_folder
 from isra_keras.training.recipes import resolve
 from isra_keras.training.record import not_finite_terms
-from isra_keras.training.results import choices
+from isra_keras.training.results import choices, is_better
 from isra_keras.training.runner import Training
 
 DIGITS = 6
@@ -162,6 +163,7 @@ class CellTraining(Training):
         self.data_threads, self.report, self.light, self.kept = threads, progress, light, kept
         self.probe = None if kept else reference_predictions(config, task)
         self.watch = CollapseWatch(self.probe)
+        self.seen, self.voting, self.vote = None, None, None
         if not kept:
             self.events = _Nothing()
         if light:
@@ -176,9 +178,27 @@ class CellTraining(Training):
         if self.report is not None and self.steps % 50 == 0:
             self.report(self.step, self.config.iterations)
 
+    def evaluate(self):
+        super().evaluate()
+        self.keep_vote(self.history[-1])
+
+    def keep_vote(self, entry):
+        """Remembers the predictions of the best sound evaluation of the final stage, by the label-free score.
+
+        Source only cannot have collapsed by adapting. What an image run had before it was killed is not remembered.
+        """
+        plain = self.config.method == "source_only" and not self.config.semantic
+        if self.in_final_stage and (plain or not self.watch.reasons) and is_better(entry, self.voting, self.config.select):
+            self.voting, self.vote = entry, pack(self.step, self.seen, self.task.target.labels)
+
     def predict(self, domain):
-        if self.task.kind != "features":
-            return super().predict(domain)
+        evaluation, rows = super().predict(domain) if self.task.kind != "features" else self.predict_features(domain)
+        if domain is self.task.target:
+            self.seen = np.full(len(domain), ABSENT)
+            self.seen[rows] = evaluation.logits.argmax(axis=1)
+        return evaluation, rows
+
+    def predict_features(self, domain):
         size = evaluation_rows(self.config, self.task)
         batches = ({"images": domain.arrays[start : start + size]} for start in range(0, len(domain), size))
         evaluation: Evaluation = self.model.predict_domain(batches)
@@ -221,6 +241,7 @@ class CellTraining(Training):
                 for name, choice in chosen.items()
             },
             "evaluations": columns(self.history),
+            **({} if self.vote is None else {"vote": self.vote}),
             "train_seconds": round(self.train_seconds + self.wait_seconds, 2),
             "evaluation_seconds": round(self.evaluation_seconds, 2),
             "steps_per_second": round(self.steps / (self.train_seconds + self.wait_seconds or 1.0), 1),

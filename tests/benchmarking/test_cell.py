@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from isra_keras.benchmarking.cell import CellTraining, cell_config, columns, load_cached, run_cell
+from isra_keras.benchmarking.votes import unpack
 from isra_keras.errors import UserError
 from tests.benchmarking.small_features import small_cell, write_features
 
@@ -58,6 +59,13 @@ def test_line_holds_what_the_tables_need_and_no_path(data, tmp_path, monkeypatch
     assert line["seconds"] > 0 and line["steps_per_second"] > 0 and line["peak_memory_mb"] > 50
     best = line["oracle"]["accuracy"]
     assert best == max(line["evaluations"]["oracle_accuracy"]) >= line["selected"]["accuracy"]
+
+
+def test_vote_is_what_the_best_sound_evaluation_predicts(data):
+    line = run_cell(small_cell(method="source_only"), data)
+    classes, correct = unpack(line["vote"])
+    assert line["vote"]["step"] == line["selected"]["step"] and len(classes) == line["samples"]
+    assert correct.mean() == pytest.approx(line["selected"]["accuracy"], abs=1e-6)
 
 
 def test_two_runs_are_equal(data):
