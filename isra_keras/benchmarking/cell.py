@@ -241,7 +241,7 @@ class CellTraining(Training):
                 for name, choice in chosen.items()
             },
             "evaluations": columns(self.history),
-            **({} if self.vote is None else {"vote": self.vote}),
+            "vote": self.vote,
             "train_seconds": round(self.train_seconds + self.wait_seconds, 2),
             "evaluation_seconds": round(self.evaluation_seconds, 2),
             "steps_per_second": round(self.steps / (self.train_seconds + self.wait_seconds or 1.0), 1),

@@ -1,0 +1,32 @@
+"""Models vote."""
+
+import numpy as np
+import pytest
+
+from isra_keras.selection.committee import agreement, vote
+
+
+def test_most_votes_win_and_ties_go_to_the_earliest_member():
+    winners, shares = vote([[4, 1, 2, 0], [4, 2, 1, 1], [3, 2, 0, 1], [4, 1, 0, 0]])
+    assert winners.tolist() == [4, 1, 0, 0] and shares.tolist() == [0.75, 0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("members", [1, 2, 7])
+def test_equals_counting(members):
+    classes = np.random.default_rng(members).integers(0, 5, (members, 300))
+    winners, shares = vote(classes)
+    for column, winner, share in zip(classes.T, winners, shares):
+        counts = np.bincount(column, minlength=5)
+        assert counts[winner] == counts.max() == round(share * members)
+        assert winner == next(one for one in column if counts[one] == counts.max())
+
+
+def test_agreement_names_the_member_that_stands_for_all():
+    found = agreement([[0, 1, 2, 3], [0, 1, 2, 0], [0, 1, 0, 0]])
+    assert found.tolist() == [0.75, 1.0, 0.75]
+
+
+@pytest.mark.parametrize("classes", [[], [0, 1], np.zeros((0, 4), int)])
+def test_no_members(classes):
+    with pytest.raises(ValueError, match="at least one member"):
+        vote(classes)
