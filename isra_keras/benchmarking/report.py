@@ -18,6 +18,7 @@ from isra_keras.benchmarking.tables import (
     tasks_in_order,
     to_csv,
 )
+from isra_keras.benchmarking.voting import elections, votes_by_target, voting_table
 from isra_keras.errors import UserError
 from isra_keras.training.checkpoint import write_text
 
@@ -126,6 +127,10 @@ def _sections(title, runs, everything, failed):
         sections.append(
             ("What would be shipped, by target", delivery_table(deliveries(known), f"{title}: shipped by target"))
         )
+        together = voting_table(known, f"{title}: models voting together", failed)
+        if together.rows:
+            by_target = votes_by_target(elections(known), f"{title}: votes by target")
+            sections += [("Models voting together", together), ("Votes, by target", by_target)]
     settings = settings_table(runs, f"{title}: settings")
     if len(settings.columns) > 1:
         sections.append(("Settings", settings))

@@ -1,0 +1,133 @@
+"""The models of a target voting together: what the vote gets, beside its members and beside the choice of one model."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from isra_keras.benchmarking.evidence import candidates_of, labelled
+from isra_keras.benchmarking.shipping import HARM_COLUMNS, REFERENCES, complete, deliveries, gain, harms
+from isra_keras.benchmarking.statistics import mean_std
+from isra_keras.benchmarking.tables import Table, Value, method_name, rows_in_order, tasks_in_order
+from isra_keras.benchmarking.votes import unpack
+from isra_keras.selection.choose import badness
+from isra_keras.selection.committee import agreement, vote
+
+NOTE = (
+    "Every model votes with the checkpoint that it would be shipped with: of its evaluations that do not look collapsed the "
+    "one of lowest mean entropy; a model without such an evaluation has no vote, source only always has one. The class "
+    "with most votes wins, a tie goes to the model of the best mean rank over the label-free scores. No target label is used. "
+)
+
+
+@dataclass(frozen=True)
+class Election:
+    """A vote on one (task, seed).
+
+    Attributes:
+        place: (task, seed).
+        members: list of `Run`, the most trusted first.
+        accuracy: of the vote, in [0, 1].
+        standing: (`Run`, accuracy) of the member that agrees most with the vote.
+        source_only: {"last", "selected": accuracy} of the source-only run, None without such a run.
+    """
+
+    place: tuple
+    members: list = field(hash=False)
+    accuracy: float
+    standing: tuple = field(hash=False)
+    source_only: dict | None = field(hash=False)
+
+
+def elections(runs, members=lambda run: True):
+    """One `Election` for each (task, seed) of labelled runs that all know their votes, in the order of the tasks.
+
+    Args:
+        runs: list of `Run` of one dataset and setting.
+        members: function of a `Run`: whether it may vote.
+    """
+    places = {}
+    for run in labelled(runs):
+        places.setdefault(run.place, []).append(run)
+    order = tasks_in_order(runs)
+    found = []
+    for place in sorted(places, key=lambda place: (order.index(place[0]), place[1])):
+        group = places[place]
+        voters = [run for run in group if run.line.get("vote") and members(run)]
+        if voters and all("vote" in run.line for run in group):
+            found.append(_elect(place, by_trust(voters), group))
+    return found
+
+
+def by_trust(voters):
+    """Runs with a vote, the best mean rank over the label-free scores of the voting checkpoints first."""
+    standing = [
+        next(one for one in candidates_of(run) if one.step == run.line["vote"]["step"]) for run in voters
+    ]  # fmt: skip
+    return [voters[index] for index in np.argsort(badness(standing), kind="stable")]
+
+
+def _elect(place, voters, group):
+    given, right = zip(*(unpack(run.line["vote"]) for run in voters))
+    given, right = np.stack(given), np.stack(right)
+    winners, _ = vote(given)
+    # Who voted for the winner knows whether it is right.
+    accuracy = float(np.any(right & (given == winners), axis=0).mean())
+    closest = int(np.argmax(agreement(given)))
+    plain = [run for run in group if run.cell.row == ("source_only", "off")]
+    return Election(
+        place, list(voters), accuracy, (voters[closest], float(right[closest].mean())), plain[0].accuracy if plain else None
+    )
+
+
+def voting_table(runs, title, failed=()):
+    """`Table` of the means: the vote of all, of those without ISRA, its closest member, the choice of one model.
+
+    Args:
+        runs: finished `Run`s of one dataset and setting.
+        title: of the table.
+        failed: of `failures_of`.
+
+    Returns:
+        A table without rows where no target has all votes.
+    """
+    runs = complete(labelled(runs), failed)
+    found = elections(runs)
+    voted = {one.place for one in found}
+    runs = [run for run in runs if run.place in voted]
+    if not found or len({run.cell.row for run in runs}) < 3:
+        return Table(title, ["Model", "mean accuracy", *HARM_COLUMNS], [])
+    plain = elections(runs, lambda run: run.cell.isra == "off")
+    source = [one.source_only for one in found]
+    rows = [_row("Vote of all models", [one.accuracy for one in found], source)]
+    if any(run.cell.isra != "off" for run in runs):
+        rows.append(_row("Vote of those without ISRA", [one.accuracy for one in plain], source))
+    rows.append(_row("The one that agrees most with the vote of all", [one.standing[1] for one in found], source))
+    rows.append(_row("Shipped (ensemble)", [one.accuracy for one in deliveries(runs)], source))
+    singles = {
+        row: mean_std(run.accuracy["selected"] for run in runs if run.cell.row == row)[0] for row in rows_in_order(runs)
+    }
+    best = max(singles, key=singles.get)
+    members = [len(one.members) for one in found]
+    note = NOTE + (
+        f"Over {len(found)} pairs of task and seed, of {min(members)} to {max(members)} voters. The best single method in "
+        f"hindsight, which nobody knows without labels, is {method_name(best)} with {100 * singles[best]:.2f}."
+    )
+    return Table(title, ["Model", "mean accuracy", *HARM_COLUMNS], rows, note, best=(1,))
+
+
+def _row(name, accuracies, source):
+    return [name, Value(100 * mean_std(accuracies)[0]), *harms(accuracies, source)]
+
+
+def votes_by_target(found, title):
+    """`Table` of the `elections` one by one."""
+    rows = []
+    for one in found:
+        rows.append([
+            f"{one.place[0]}, seed {one.place[1]}", str(len(one.members)), Value(100 * one.accuracy),
+            *(Value(gain(one.accuracy, one.source_only, which), signed=True) for which in REFERENCES),
+            f"{method_name(one.standing[0].cell.row)}", Value(100 * one.standing[1]),
+        ])  # fmt: skip
+    columns = ["Target", "voters", "vote", *(f"against source only, {which}" for which in REFERENCES), "agrees most",
+               "its accuracy"]  # fmt: skip
+    return Table(title, columns, rows, NOTE)

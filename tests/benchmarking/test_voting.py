@@ -1,0 +1,76 @@
+"""Models of a target voting together, from lines alone."""
+
+import numpy as np
+import pytest
+
+from isra_keras.benchmarking.report import build_report
+from isra_keras.benchmarking.statistics import runs_of
+from isra_keras.benchmarking.votes import pack
+from isra_keras.benchmarking.voting import by_trust, elections, votes_by_target, voting_table
+from tests.benchmarking.lines import failed, line
+
+LABELS = np.array([0, 1, 2, 3])
+
+
+def voted(classes, step=20, **more):
+    """A line whose selected checkpoint gives these classes; without classes one without a sound evaluation."""
+    return line(**more) | {"vote": None if classes is None else pack(step, classes, LABELS)}
+
+
+def four_models():
+    """The vote is right on three rows of four, no member on more than three, source only on one."""
+    return [
+        voted([0, 0, 0, 0], method="source_only", accuracies=(0.2, 0.25), entropies=(0.9, 0.8)),
+        voted([0, 1, 0, 0], method="drcn", entropies=(0.4, 0.3)),
+        voted([0, 1, 2, 0], method="afn", entropies=(0.4, 0.2)),
+        voted([1, 1, 2, 2], method="ba3us", isra="paper", entropies=(0.4, 0.1)),
+    ]
+
+
+def test_vote_and_the_member_that_agrees_most():
+    (one,) = elections(runs_of(four_models()))
+    assert one.accuracy == 0.75 and one.source_only["last"] == 0.25
+    assert one.standing[0].cell.method == "afn" and one.standing[1] == 0.75
+    assert [run.cell.method for run in one.members] == ["ba3us", "afn", "drcn", "source_only"]
+
+
+def test_tie_goes_to_the_more_trusted():
+    runs = runs_of([voted([0, 1, 2, 2], method="afn", entropies=(0.9, 0.8)), voted([0, 1, 2, 3], method="drcn"),
+                    voted(None, method="san")])  # fmt: skip
+    assert [run.cell.method for run in by_trust(runs[:2])] == ["drcn", "afn"]
+    (one,) = elections(runs)
+    assert one.accuracy == 1.0 and len(one.members) == 2 and one.source_only is None
+
+
+def test_trust_is_that_of_the_voting_checkpoint():
+    early = voted([0, 0, 0, 0], step=10, method="afn", entropies=(0.5, 0.1))
+    late = voted([1, 1, 1, 1], step=20, method="drcn", entropies=(0.5, 0.4))
+    late["evaluations"]["scores"].pop("snd"), early["evaluations"]["scores"].pop("snd")
+    assert [run.cell.method for run in by_trust(runs_of([early, late]))] == ["drcn", "afn"]
+
+
+def test_a_target_with_lines_from_before_there_were_votes_is_left_out():
+    older = line(method="drcn", task="A-P")
+    runs = runs_of([*four_models(), *(voted([0, 1, 2, 3], method=name, task="A-P") for name in ("afn", "san")), older])
+    assert [one.place for one in elections(runs)] == [("A-C", 0)]
+
+
+def test_table_compares_over_the_same_targets():
+    lines = [*four_models(), failed(method="drcn", task="A-P", reason="NaN")]
+    lines += [voted([0, 1, 2, 3], task="A-P", method=one["cell"]["method"], isra=one["cell"]["isra"], accuracies=(1.0, 1.0))
+              for one in four_models() if one["cell"]["method"] != "drcn"]  # fmt: skip
+    table = voting_table(runs_of(lines), "t")
+    rows = {row[0]: row for row in table.rows}
+    assert rows["Vote of all models"][1].mean == 75.0 and "1 pairs" in table.note
+    gone = {(("drcn", "off"), ("A-P", 0))}
+    rows = {row[0]: row for row in voting_table(runs_of(lines), "t", gone).rows}
+    assert rows["Vote of all models"][1].mean == pytest.approx((75 + 100) / 2)
+    assert rows["Vote of those without ISRA"][1].mean == pytest.approx((50 + 100) / 2)
+    assert rows["Vote of all models"][2].mean == 0.0 and rows["Vote of all models"][3] == "0"
+    assert "hindsight" in table.note and not any("hindsight" in row[0] for row in table.rows)
+    assert [row[1] for row in votes_by_target(elections(runs_of(lines)), "t").rows] == ["4", "3"]
+
+
+def test_report_has_the_section_only_where_there_are_votes():
+    assert "### Models voting together" in build_report(four_models())[0]
+    assert "voting together" not in build_report([line(method=name) for name in ("source_only", "afn", "drcn")])[0]
