@@ -36,6 +36,7 @@ _PUBLIC = {
     "evaluation_dataset": "isra_keras.data.pairs",
     "folder_task": "isra_keras.data.tasks",
     "get_method": "isra_keras.methods",
+    "load_committee": "isra_keras.committee",
     "load_run": "isra_keras.run_folder",
     "load_task": "isra_keras.data.tasks",
     "recipe": "isra_keras.training.recipes",

@@ -17,6 +17,8 @@ def build_parser():
         description="Evaluates a run on its target. Without target labels: the label-free scores alone.",
     )
     parser.add_argument("run", metavar="RUN", help="run folder of `train`")
+    parser.add_argument("--with", metavar="RUN", dest="others", action="append", default=[], help="another run on the same "
+                        "data that votes too; repeatable")  # fmt: skip
     parser.add_argument("--data-dir", metavar="DIR", help="where the dataset is now, if it has moved")
     parser.add_argument("--with-source", action="store_true", help="predict the source too: adds DEV and source scores")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images at once (default 64)")
@@ -32,7 +34,14 @@ def main(argv=None):
         raise UserError(f"Expected --batch-size of at least 1; received {args.batch_size}.")
     folder = run_folder(args.run)
     config = read_config(folder)
-    network, info = load_run(folder)
+    if args.others and args.report:
+        raise UserError("Expected --report of one run; received --with beside it. Leave one of them out.")
+    if args.others:
+        from isra_keras.committee import load_committee
+
+        network, info = load_committee([folder, *args.others])
+    else:
+        network, info = load_run(folder)
     task = rebuild_task(config, args.data_dir)
     result, arrays = evaluate(network, info, task, args.batch_size, args.with_source)
     if args.report:

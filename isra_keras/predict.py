@@ -27,6 +27,8 @@ def build_parser():
     parser.add_argument("inputs", metavar="IMAGE|DIR", nargs="+",
                         help="images and folders (searched to the bottom; other files are passed over); for runs on "
                         "precomputed features: .npy or .npz files")  # fmt: skip
+    parser.add_argument("--with", metavar="RUN", dest="others", action="append", default=[], help="another run that votes "
+                        "too; repeatable. The probability is the class's part of the votes")  # fmt: skip
     parser.add_argument("--out", metavar="FILE", help="write here instead of to standard output")
     parser.add_argument("--format", choices=("csv", "jsonl"), help="csv, or what the name of --out says")
     parser.add_argument("--top-k", type=int, default=1, metavar="K", help="also the next best classes (default 1)")
@@ -42,7 +44,7 @@ def main(argv=None):
     args = build_parser().parse_args(argv)
     _check(args)
     kind = _format(args)
-    network, info = load_run(args.run)
+    network, info = _load([args.run, *args.others])
     top_k = min(args.top_k, len(info["class_names"]))
     known = KnownRows(args.out, kind) if args.resume else None
     counts = {"rows": 0, "errors": 0}
@@ -64,13 +66,22 @@ def main(argv=None):
     return 0
 
 
+def _load(runs):
+    """As `load_run`; of several runs their vote."""
+    if len(runs) == 1:
+        return load_run(runs[0])
+    from isra_keras.committee import load_committee
+
+    return load_committee(runs)
+
+
 def predict_rows(network, info, inputs, batch_size=32, top_k=1, threads=4, known=None):
     """Lists of rows, a batch at a time, in the order in which the files are found.
 
     Memory does not depend on the number of files: they are listed, decoded and forgotten as they come.
 
     Args:
-        network, info: of `load_run`.
+        network, info: of `load_run` or `load_committee`.
         inputs: image files and folders.
         batch_size: rows of a forward pass.
         top_k: classes in a row's "top".
@@ -256,7 +267,8 @@ def _check(args):
         raise UserError("Expected --out FILE with --resume; rows on standard output can't be gone on with.")
     if args.out is not None and not Path(args.out).resolve().parent.is_dir():
         raise UserError(f"Expected an existing folder for --out; received '{args.out}'.")
-    run_folder(args.run)
+    for run in (args.run, *args.others):
+        run_folder(run)
     for given in args.inputs:
         if not os.path.exists(given):
             raise UserError(f"Expected images or folders; received '{given}', which is not there.")

@@ -137,6 +137,15 @@ def test_without_labels_no_accuracy_is_shown_and_a_collapsed_model_is_not_taken(
     assert "Take Source only, seed 0" in text and "accuracy" not in text
 
 
+def test_three_sound_models_are_offered_as_a_vote():
+    rows = [line("a-b", name, dataset="folders", entropies=(value,), accuracies=(None,), agreements=(agrees,))
+            | {"run": f"runs/my {name}"}
+            for name, value, agrees in (("source_only", 0.5, 1.0), ("afn", 0.3, 0.9), ("san", 0.1, 0.1), ("drcn", 0.2, 0.9))]  # fmt: skip
+    said = describe_choices(rows)
+    assert "python -m isra_keras.predict 'runs/my drcn' --with 'runs/my afn' --with 'runs/my source_only' PHOTOS" in said
+    assert "--with" not in describe_choices(rows[:3]), "two can only agree or not"
+
+
 @pytest.mark.parametrize(
     "args, said",
     [

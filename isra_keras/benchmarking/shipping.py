@@ -14,6 +14,8 @@ from isra_keras.selection.choose import DEFAULT_SCORE, ENSEMBLE, Candidate, badn
 SHOWN = ("mean_entropy", "information_maximisation", "snd", "dev")
 HARM = 2.0
 """A shipped model may be this many points below source only."""
+VOTERS = 3
+"""Models that a vote takes: two can only agree or not."""
 REFERENCES = ("last", "selected")
 """The source-only models that a shipped one is held against: after all iterations, and the one picked without labels."""
 
@@ -184,7 +186,14 @@ def describe_runs(runs):
     folder = runs[best].line.get("run", "RUN")
     taken = f"Take {method_name(runs[best].cell.row)}, seed {runs[best].cell.seed}: {shipped.reason}."
     table = Table(runs[best].cell.task, columns, rows, note).markdown()
-    return f"{table}\n\n{taken}\n  python -m isra_keras.predict {shlex.quote(folder)} PHOTOS"
+    text = f"{table}\n\n{taken}\n  python -m isra_keras.predict {shlex.quote(folder)} PHOTOS"
+    sound = [runs[number].line.get("run", "RUN") for number in order if number not in shipped.rejected]
+    if len(sound) < VOTERS:
+        return text
+    others = " ".join(f"--with {shlex.quote(one)}" for one in sound[1:])
+    return f"{text}\n\nOr let the {len(sound)} sound ones vote, which is steadier:\n" + (
+        f"  python -m isra_keras.predict {shlex.quote(sound[0])} {others} PHOTOS"
+    )
 
 
 def kept_candidate(run):

@@ -1,0 +1,81 @@
+"""Several runs as one network: they vote, which is steadier than any one of them (RESULTS.md, "Models voting together")."""
+
+import keras
+from keras import ops
+
+from isra_keras.errors import UserError
+from isra_keras.run_folder import load_run
+
+ALIKE = ("class_names", "kind", "image_size", "crop_size")
+
+
+class Committee(keras.Model):
+    """Networks that vote on each row.
+
+    The probability of a class is its part of the votes, the mean of the members' own probabilities counting as one
+    more vote, which breaks ties. It can't turn a majority.
+
+    Args:
+        members: list of networks of `load_run`, all with the same input and classes.
+
+    Call arguments:
+        images: (B, ...) float32, as each member takes them.
+
+    Returns:
+        {"features": (B, sum of the members' d), "logits": (B, C) float32, whose softmax are those probabilities}.
+    """
+
+    def __init__(self, members, **kwargs):
+        super().__init__(**kwargs)
+        self.members = list(members)
+        self.shape = tuple(self.members[0].input_shape)
+
+    @property
+    def input_shape(self):
+        return self.shape
+
+    def call(self, images):
+        outputs = [member(images, training=False) for member in self.members]
+        probabilities = ops.stack([ops.softmax(ops.cast(one["logits"], "float32")) for one in outputs])  # (M, B, C)
+        votes = ops.one_hot(ops.argmax(probabilities, axis=-1), probabilities.shape[-1], dtype="float32")
+        shares = (ops.sum(votes, axis=0) + ops.mean(probabilities, axis=0)) / (len(outputs) + 1)
+        features = ops.concatenate([ops.cast(one["features"], "float32") for one in outputs], axis=-1)
+        return {"features": features, "logits": ops.log(ops.maximum(shares, keras.config.epsilon()))}
+
+
+def load_committee(run_dirs):
+    """The network and the description of several runs that vote.
+
+    Args:
+        run_dirs: run folders, the first one gives the description; a single one is `load_run`.
+
+    Returns:
+        (keras.Model: images -> {"features", "logits"}, dict of the first run's model.json, "method" naming all).
+
+    Raises:
+        UserError: as `load_run`; runs of different classes, images or inputs.
+    """
+    run_dirs = [str(one) for one in run_dirs]
+    if len(set(run_dirs)) < len(run_dirs):
+        raise UserError(f"Expected every run once; received {', '.join(run_dirs)}.")
+    loaded = [load_run(one) for one in run_dirs]
+    if len(loaded) == 1:
+        return loaded[0]
+    first, (network, info) = run_dirs[0], loaded[0]
+    for other, (member, described) in zip(run_dirs[1:], loaded[1:]):
+        if member.input_shape != network.input_shape:
+            raise UserError(
+                f"Expected runs that take the same input; '{first}' takes {network.input_shape[1:]}, '{other}' "
+                f"{member.input_shape[1:]}."
+            )
+        for name in ALIKE:
+            if info[name] != described[name]:
+                raise UserError(f"Expected runs of the same {name.replace('_', ' ')}; '{first}' has {_short(info[name])}, "
+                                f"'{other}' {_short(described[name])}.")  # fmt: skip
+    names = [str(described.get("method")) for _, described in loaded]
+    return Committee([member for member, _ in loaded]), {**info, "method": " + ".join(names), "class_weights": None}
+
+
+def _short(value):
+    text = ", ".join(value) if isinstance(value, list) and value and isinstance(value[0], str) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

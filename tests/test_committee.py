@@ -1,0 +1,98 @@
+"""Several runs that vote: the network, and predict and evaluate with it."""
+
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from isra_keras import cli, evaluate, predict
+from isra_keras.committee import load_committee
+from isra_keras.errors import UserError
+from tests.small_run import NAMES, colour_image, make_run
+
+
+def biased_run(folder, bias, **given):
+    """A run of `make_run` whose logits have this added."""
+    make_run(folder, **{"image_size": 32} | given)
+    network = keras.models.load_model(folder / "model.keras", compile=False)
+    layer = network.get_layer("classifier")
+    layer.set_weights([layer.get_weights()[0], np.asarray(bias, "float32")])
+    network.save(folder / "model.keras")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """One that is right, one that says blue whatever it sees, one that says green."""
+    folder = tmp_path_factory.mktemp("runs")
+    return [biased_run(folder / str(number), bias) for number, bias in
+            enumerate(([0, 0, 0], [50, 0, 0], [0, 50, 0]))]  # fmt: skip
+
+
+def red(count=2):
+    images = np.zeros((count, 32, 32, 3), "float32")
+    images[..., 0] = 200
+    return images
+
+
+def test_most_votes_win_and_shares_are_the_probability(runs, tmp_path):
+    right = [runs[0], biased_run(tmp_path / "right", [0.5, 0, 0])]
+    network, info = load_committee([*right, runs[1]])
+    outputs = network.predict_on_batch(red())
+    found = keras.ops.convert_to_numpy(keras.ops.softmax(outputs["logits"]))
+    assert found.argmax(axis=1).tolist() == [2, 2] and info["class_names"] == NAMES
+    mean = np.mean([keras.ops.softmax(predict.load_run(one)[0](red())["logits"]) for one in (*right, runs[1])], axis=0)
+    assert found == pytest.approx((np.array([1, 0, 2]) + mean) / 4, abs=1e-5)
+    assert outputs["features"].shape == (2, 9)
+
+
+def test_own_probabilities_break_a_tie(runs):
+    network, _ = load_committee(runs)
+    mean = np.mean([keras.ops.softmax(predict.load_run(one)[0](red())["logits"]) for one in runs], axis=0)
+    assert network.predict_on_batch(red())["logits"].argmax(axis=1).tolist() == mean.argmax(axis=1).tolist()
+
+
+def test_a_single_run_is_itself(runs):
+    assert load_committee(runs[:1])[0].name == "network"
+
+
+def test_predict_with_others(runs, tmp_path):
+    photo, out = colour_image(tmp_path / "photo.png", "red"), tmp_path / "rows.csv"
+    right = biased_run(tmp_path / "right", [0.5, 0, 0])
+    arguments = [str(runs[1]), "--with", str(runs[0]), "--with", str(right), str(photo), "--out", str(out)]
+    assert cli.run(predict.main, arguments) == 0
+    with open(out, newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["class"] == "red" and 0.5 < float(row["probability"]) < 0.8
+
+
+def test_evaluate_with_others(runs, tmp_path, capsys):
+    for name in NAMES:
+        for index in range(2):
+            colour_image(tmp_path / "data" / name / f"{index}.png", name)
+    (runs[1] / "config.json").write_text(
+        json.dumps({"source_dir": str(tmp_path / "data"), "target_dir": str(tmp_path / "data")})
+    )
+    right = biased_run(tmp_path / "right", [0.5, 0, 0])
+    arguments = [str(runs[1]), "--with", str(runs[0]), "--with", str(right), "--json"]
+    assert cli.run(evaluate.main, arguments) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == 1.0
+    assert cli.run(evaluate.main, [*arguments, "--report"]) != 0 and "--report of one run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [({"size": 64}, "take the same input"), ({"class_names": ["a", "b", "c"]}, "same class names"),
+     ({"image_size": 40}, "same image size")],
+)  # fmt: skip
+def test_runs_that_do_not_fit_together(runs, tmp_path, given, said):
+    other = make_run(tmp_path / "other", **{"image_size": 32} | given)
+    with pytest.raises(UserError, match=said):
+        load_committee([runs[0], other])
+
+
+def test_the_same_run_twice(runs):
+    with pytest.raises(UserError, match="every run once"):
+        load_committee([runs[0], runs[0]])
