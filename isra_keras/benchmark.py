@@ -190,7 +190,7 @@ def check_same_folders(store, folders):
 
 def _name_the_best(store, cells, failures):
     """After a user's own grid: all models side by side, and which one to take."""
-    from isra_keras.benchmarking.shipping import describe_choices
+    from isra_keras.benchmarking.choosing import describe_choices
     from isra_keras.benchmarking.store import latest
 
     print(f"{len(cells) - len(failures)} of {len(cells)} cells in {store.path}")
@@ -216,7 +216,7 @@ def _read_results(args):
 
     lines = list(latest(read_lines(args.report or args.choose)).values())
     if args.choose:
-        from isra_keras.benchmarking.shipping import describe_choices
+        from isra_keras.benchmarking.choosing import describe_choices
 
         print(describe_choices(lines))
         return 0

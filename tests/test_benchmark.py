@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from isra_keras import benchmark, cli, predict
-from isra_keras.benchmarking.shipping import describe_choices
+from isra_keras.benchmarking.choosing import describe_choices
+from isra_keras.benchmarking.votes import pack
 from isra_keras.errors import UserError
 from tests.benchmarking.lines import line
 from tests.benchmarking.small_features import GIVEN, write_features
@@ -137,13 +138,19 @@ def test_without_labels_no_accuracy_is_shown_and_a_collapsed_model_is_not_taken(
     assert "Take Source only, seed 0" in text and "accuracy" not in text
 
 
-def test_three_sound_models_are_offered_as_a_vote():
+def test_with_three_sound_models_the_one_that_agrees_with_their_vote_is_taken():
     rows = [line("a-b", name, dataset="folders", entropies=(value,), accuracies=(None,), agreements=(agrees,))
-            | {"run": f"runs/my {name}"}
-            for name, value, agrees in (("source_only", 0.5, 1.0), ("afn", 0.3, 0.9), ("san", 0.1, 0.1), ("drcn", 0.2, 0.9))]  # fmt: skip
+            | {"run": f"runs/my {name}", "vote": pack(10, classes)}
+            for name, value, agrees, classes in (("source_only", 0.5, 1.0, [0, 1, 2, 3]), ("afn", 0.3, 0.9, [0, 1, 2, 2]),
+                                                 ("san", 0.1, 0.1, [9, 9, 9, 9]), ("drcn", 0.2, 0.9, [0, 0, 0, 2]))]  # fmt: skip
     said = describe_choices(rows)
-    assert "python -m isra_keras.predict 'runs/my drcn' --with 'runs/my afn' --with 'runs/my source_only' PHOTOS" in said
-    assert "--with" not in describe_choices(rows[:3]), "two can only agree or not"
+    assert "Take AFN, seed 0: of 3 sound models it agrees most with their vote." in said and "| 100% |" in said
+    assert "python -m isra_keras.predict 'runs/my afn' PHOTOS" in said
+    assert "predict 'runs/my afn' --with 'runs/my source_only' --with 'runs/my drcn' PHOTOS" in said
+    two = describe_choices(rows[:3])
+    assert "--with" not in two and "Take AFN, seed 0: best of 2 sound" in two, "two can only agree or not"
+    older = [{name: value for name, value in row.items() if name != "vote"} for row in rows]
+    assert "Take DRCN, seed 0: best of 3 sound" in describe_choices(older) and "vote" not in describe_choices(older)
 
 
 @pytest.mark.parametrize(

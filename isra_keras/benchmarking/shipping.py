@@ -1,21 +1,15 @@
-"""`--choose`: what would be shipped for each target without its labels, and how far that is from the oracle."""
+"""What would be shipped for each target without its labels, and how far that is from the oracle."""
 
-import shlex
 from dataclasses import dataclass, field
 
 from isra_keras.benchmarking.evidence import candidates_of, labelled, score_names
-from isra_keras.benchmarking.grid import FOLDERS
-from isra_keras.benchmarking.report_parts import failures_of, groups_of, note_of
-from isra_keras.benchmarking.statistics import mean_std, runs_of
+from isra_keras.benchmarking.report_parts import note_of
+from isra_keras.benchmarking.statistics import mean_std
 from isra_keras.benchmarking.tables import Table, Value, method_name, rows_in_order, tasks_in_order
-from isra_keras.errors import UserError
-from isra_keras.selection.choose import DEFAULT_SCORE, ENSEMBLE, Candidate, badness, choose
+from isra_keras.selection.choose import DEFAULT_SCORE, choose
 
-SHOWN = ("mean_entropy", "information_maximisation", "snd", "dev")
 HARM = 2.0
 """A shipped model may be this many points below source only."""
-VOTERS = 3
-"""Models that a vote takes: two can only agree or not."""
 REFERENCES = ("last", "selected")
 """The source-only models that a shipped one is held against: after all iterations, and the one picked without labels."""
 
@@ -153,85 +147,3 @@ def complete(runs, failed=()):
     for row, place in [*((run.cell.row, run.place) for run in runs), *failed]:
         found.setdefault(place, set()).add(row)
     return [run for run in runs if found[run.place] >= rows]
-
-
-def describe_runs(runs):
-    """Text: the models of a user's own folders, the best first, and which one to take.
-
-    Each run stands with the one checkpoint that it kept. Their order is the guarded choice by the ensemble of scores:
-    no target label is used; an accuracy, where the folder has labels, stands beside it.
-
-    Args:
-        runs: list of `Run` of the dataset `FOLDERS`.
-    """
-    candidates = [kept_candidate(run) for run in runs]
-    shipped = choose(candidates, ENSEMBLE)
-    ranks = badness(candidates, ENSEMBLE)
-    best = candidates.index(shipped.candidate)
-    order = sorted(range(len(runs)), key=lambda number: (number != best, number in shipped.rejected, ranks[number]))
-    rows = []
-    for number in order:
-        scores, accuracy = candidates[number].scores, runs[number].accuracy["selected"]
-        rows.append([
-            f"{method_name(runs[number].cell.row)}, seed {runs[number].cell.seed}", str(candidates[number].step),
-            *(Value(scores.get(name), digits=3) for name in SHOWN), Value(ranks[number], digits=1),
-            "; ".join(shipped.rejected.get(number, ())) or "sound", Value(None if accuracy is None else 100 * accuracy),
-        ])  # fmt: skip
-    columns = ["Model", "checkpoint", *(name.replace("_", " ") for name in SHOWN), "mean rank", "looks", "accuracy"]
-    if all(run.accuracy["selected"] is None for run in runs):
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
-    note = "Ordered without target labels: by the mean rank over the label-free scores, collapsed models last."
-    if len(columns) > len(SHOWN) + 4:
-        note += " The accuracy is by the folder's own labels, which decide nothing here."
-    folder = runs[best].line.get("run", "RUN")
-    taken = f"Take {method_name(runs[best].cell.row)}, seed {runs[best].cell.seed}: {shipped.reason}."
-    table = Table(runs[best].cell.task, columns, rows, note).markdown()
-    text = f"{table}\n\n{taken}\n  python -m isra_keras.predict {shlex.quote(folder)} PHOTOS"
-    sound = [runs[number].line.get("run", "RUN") for number in order if number not in shipped.rejected]
-    if len(sound) < VOTERS:
-        return text
-    others = " ".join(f"--with {shlex.quote(one)}" for one in sound[1:])
-    return f"{text}\n\nOr let the {len(sound)} sound ones vote, which is steadier:\n" + (
-        f"  python -m isra_keras.predict {shlex.quote(sound[0])} {others} PHOTOS"
-    )
-
-
-def kept_candidate(run):
-    """The checkpoint that a run kept, of whatever stage, as a `Candidate`."""
-    columns = run.line["evaluations"]
-    index = columns["step"].index(run.line["selected"]["step"])
-    scores, signals = (
-        {name: values[index] for name, values in columns[group].items()} for group in ("scores", "signals")
-    )
-    one, accuracy = candidates_of(run)[0], columns["oracle_accuracy"][index]
-    return Candidate(one.name, columns["step"][index], scores, signals, one.source_only, accuracy)
-
-
-def describe_choices(lines):
-    """Text of `--choose`: Markdown tables for each dataset and setting.
-
-    Args:
-        lines: finished and failed lines.
-
-    Raises:
-        UserError: if nothing is finished.
-    """
-    groups = groups_of(runs_of(lines))
-    if not groups:
-        raise UserError("Expected finished cells to choose from; there are none.")
-    parts = []
-    own = [run for runs in groups.values() for run in runs if run.cell.dataset == FOLDERS]
-    if own:
-        parts.append(describe_runs(own))
-    for title, runs in groups.items():
-        if runs[0].cell.dataset == FOLDERS:
-            continue
-        known = labelled(runs)
-        if known:
-            parts += [delivery_table(deliveries(known), f"{title}: what would be shipped").markdown()]
-            parts += [summary_table(known, f"{title}: means", failed=failures_of(lines, known)).markdown()]
-        for place in dict.fromkeys(run.place for run in runs if run not in known):
-            shipped = choose([one for run in runs if run.place == place for one in candidates_of(run)])
-            parts.append(f"{title}, {place[0]}, seed {place[1]}: {shipped.candidate.name} at step "
-                         f"{shipped.candidate.step} ({shipped.reason})")  # fmt: skip
-    return "\n\n".join(parts)

@@ -39,14 +39,19 @@ class Election:
 
 
 def elections(runs, members=lambda run: True):
-    """One `Election` for each (task, seed) of labelled runs that all know their votes, in the order of the tasks.
+    """One `Election` for each (task, seed) of labelled runs, in the order of the tasks.
+
+    Lines from before there were votes are passed over: rows of the tables that have them nowhere do not vote, and a
+    (task, seed) where one of the others lacks them has no election.
 
     Args:
         runs: list of `Run` of one dataset and setting.
         members: function of a `Run`: whether it may vote.
     """
-    places = {}
-    for run in labelled(runs):
+    places, runs = {}, _of_voting_rows(labelled(runs))
+    if not runs:
+        return []
+    for run in runs:
         places.setdefault(run.place, []).append(run)
     order = tasks_in_order(runs)
     found = []
@@ -56,6 +61,12 @@ def elections(runs, members=lambda run: True):
         if voters and all("vote" in run.line for run in group):
             found.append(_elect(place, by_trust(voters), group))
     return found
+
+
+def _of_voting_rows(runs):
+    """The runs of those rows of which one at least knows its vote."""
+    rows = {run.cell.row for run in runs if "vote" in run.line}
+    return [run for run in runs if run.cell.row in rows]
 
 
 def by_trust(voters):
@@ -75,7 +86,11 @@ def _elect(place, voters, group):
     closest = int(np.argmax(agreement(given)))
     plain = [run for run in group if run.cell.row == ("source_only", "off")]
     return Election(
-        place, list(voters), accuracy, (voters[closest], float(right[closest].mean())), plain[0].accuracy if plain else None
+        place,
+        list(voters),
+        accuracy,
+        (voters[closest], float(right[closest].mean())),
+        plain[0].accuracy if plain else None,
     )
 
 
@@ -90,7 +105,9 @@ def voting_table(runs, title, failed=()):
     Returns:
         A table without rows where no target has all votes.
     """
-    runs = complete(labelled(runs), failed)
+    runs = _of_voting_rows(labelled(runs))
+    rows = {run.cell.row for run in runs}
+    runs = complete(runs, [(row, place) for row, place in failed if row in rows])
     found = elections(runs)
     voted = {one.place for one in found}
     runs = [run for run in runs if run.place in voted]
@@ -109,8 +126,8 @@ def voting_table(runs, title, failed=()):
     best = max(singles, key=singles.get)
     members = [len(one.members) for one in found]
     note = NOTE + (
-        f"Over {len(found)} pairs of task and seed, of {min(members)} to {max(members)} voters. The best single method in "
-        f"hindsight, which nobody knows without labels, is {method_name(best)} with {100 * singles[best]:.2f}."
+        f"Over {len(found)} pairs of task and seed, of {len(singles)} models {min(members)} to {max(members)} with a vote. The "
+        f"best single one in hindsight, which nobody knows without labels, is {method_name(best)} with {100 * singles[best]:.2f}."
     )
     return Table(title, ["Model", "mean accuracy", *HARM_COLUMNS], rows, note, best=(1,))
 

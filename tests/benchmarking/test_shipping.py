@@ -2,8 +2,9 @@
 
 import pytest
 
+from isra_keras.benchmarking.choosing import describe_choices
 from isra_keras.benchmarking.report_parts import failures_of
-from isra_keras.benchmarking.shipping import complete, deliveries, describe_choices, rules_table, summary_table
+from isra_keras.benchmarking.shipping import complete, deliveries, rules_table, summary_table
 from isra_keras.benchmarking.statistics import runs_of
 from isra_keras.errors import UserError
 from tests.benchmarking.lines import failed, line

@@ -1,0 +1,137 @@
+"""The text of `--choose`: what to ship for each target of a benchmark, and which model to take for one's own photos."""
+
+import shlex
+
+import numpy as np
+
+from isra_keras.benchmarking.evidence import candidates_of, labelled
+from isra_keras.benchmarking.grid import FOLDERS
+from isra_keras.benchmarking.report_parts import failures_of, groups_of
+from isra_keras.benchmarking.shipping import deliveries, delivery_table, summary_table
+from isra_keras.benchmarking.statistics import runs_of
+from isra_keras.benchmarking.tables import NONE, Table, Value, method_name
+from isra_keras.benchmarking.votes import unpack
+from isra_keras.benchmarking.voting import elections, votes_by_target, voting_table
+from isra_keras.errors import UserError
+from isra_keras.selection.choose import ENSEMBLE, Candidate, badness, choose
+from isra_keras.selection.committee import agreement
+
+SHOWN = ("mean_entropy", "information_maximisation", "snd", "dev")
+VOTERS = 3
+"""Models that a vote takes: two can only agree or not."""
+
+
+def describe_runs(runs):
+    """Text: the models of a user's own folders, the best first, and which one to take.
+
+    Each run stands with the one checkpoint that it kept. With three or more sound models they are ordered by how often
+    they agree with the vote of all, else by the guarded choice by the ensemble of scores. No target label is used; an
+    accuracy, where the folder has labels, stands beside it.
+
+    Args:
+        runs: list of `Run` of the dataset `FOLDERS`.
+    """
+    candidates = [kept_candidate(run) for run in runs]
+    shipped, ranks = choose(candidates, ENSEMBLE), badness(candidates, ENSEMBLE)
+    best, reason = candidates.index(shipped.candidate), shipped.reason
+    agreed = agreements(runs, [number for number in np.argsort(ranks, kind="stable") if number not in shipped.rejected])
+    if agreed:
+        best = max(agreed, key=agreed.get)
+        reason = f"of {len(agreed)} sound models it agrees most with their vote"
+    order = sorted(range(len(runs)), key=lambda number: (number != best, number in shipped.rejected,
+                                                         -agreed.get(number, 0.0), ranks[number]))  # fmt: skip
+    rows = []
+    for number in order:
+        scores, accuracy = candidates[number].scores, runs[number].accuracy["selected"]
+        rows.append([
+            f"{method_name(runs[number].cell.row)}, seed {runs[number].cell.seed}", str(candidates[number].step),
+            *(Value(scores.get(name), digits=3) for name in SHOWN), Value(ranks[number], digits=1),
+            f"{agreed[number]:.0%}" if number in agreed else NONE,
+            "; ".join(shipped.rejected.get(number, ())) or "sound", Value(None if accuracy is None else 100 * accuracy),
+        ])  # fmt: skip
+    columns = ["Model", "checkpoint", *(name.replace("_", " ") for name in SHOWN), "mean rank", "agrees with the vote",
+               "looks", "accuracy"]  # fmt: skip
+    hidden = [] if agreed else ["agrees with the vote"]
+    hidden += ["accuracy"] if all(run.accuracy["selected"] is None for run in runs) else []
+    kept = [index for index, name in enumerate(columns) if name not in hidden]
+    note = "Ordered without target labels: by the agreement with the vote of all" if agreed else (
+        "Ordered without target labels: by the mean rank over the label-free scores")  # fmt: skip
+    note += ", collapsed models last."
+    if "accuracy" not in hidden:
+        note += " The accuracy is by the folder's own labels, which decide nothing here."
+    table = Table(runs[best].cell.task, [columns[index] for index in kept],
+                  [[row[index] for index in kept] for row in rows], note).markdown()  # fmt: skip
+    taken = f"Take {method_name(runs[best].cell.row)}, seed {runs[best].cell.seed}: {reason}."
+    text = f"{table}\n\n{taken}\n  python -m isra_keras.predict {_folder(runs[best])} PHOTOS"
+    if not agreed:
+        return text
+    first, *others = [_folder(runs[number]) for number in order if number in agreed]
+    return f"{text}\n\nOr let all {len(agreed)} vote, which is steadier still:\n  python -m isra_keras.predict {first} " + (
+        " ".join(f"--with {one}" for one in others) + " PHOTOS"
+    )
+
+
+def agreements(runs, sound):
+    """{position of a run: part of the photos on which it says what the vote says}.
+
+    Args:
+        runs: list of `Run`.
+        sound: positions of those that may vote, the most trusted first.
+
+    Returns:
+        dict; empty with fewer than `VOTERS` of them, or where their lines are from before there were votes.
+    """
+    voters = [number for number in sound if runs[number].line.get("vote")]
+    if len(voters) < VOTERS:
+        return {}
+    found = agreement(np.stack([unpack(runs[number].line["vote"])[0] for number in voters]))
+    return dict(zip(voters, found.tolist()))
+
+
+def _folder(run):
+    return shlex.quote(run.line.get("run", "RUN"))
+
+
+def kept_candidate(run):
+    """The checkpoint that a run kept, of whatever stage, as a `Candidate`."""
+    columns = run.line["evaluations"]
+    index = columns["step"].index(run.line["selected"]["step"])
+    scores, signals = (
+        {name: values[index] for name, values in columns[group].items()} for group in ("scores", "signals")
+    )
+    one, accuracy = candidates_of(run)[0], columns["oracle_accuracy"][index]
+    return Candidate(one.name, columns["step"][index], scores, signals, one.source_only, accuracy)
+
+
+def describe_choices(lines):
+    """Text of `--choose`: Markdown tables for each dataset and setting.
+
+    Args:
+        lines: finished and failed lines.
+
+    Raises:
+        UserError: if nothing is finished.
+    """
+    groups = groups_of(runs_of(lines))
+    if not groups:
+        raise UserError("Expected finished cells to choose from; there are none.")
+    parts = []
+    own = [run for runs in groups.values() for run in runs if run.cell.dataset == FOLDERS]
+    if own:
+        parts.append(describe_runs(own))
+    for title, runs in groups.items():
+        if runs[0].cell.dataset == FOLDERS:
+            continue
+        known = labelled(runs)
+        if known:
+            parts += [delivery_table(deliveries(known), f"{title}: what would be shipped").markdown()]
+            gone = failures_of(lines, known)
+            parts += [summary_table(known, f"{title}: means", failed=gone).markdown()]
+            together = voting_table(known, f"{title}: voting together", gone)
+            if together.rows:
+                parts += [votes_by_target(elections(known), f"{title}: votes").markdown(), together.markdown()]
+        for place in dict.fromkeys(run.place for run in runs if run not in known):
+            shipped = choose([one for run in runs if run.place == place for one in candidates_of(run)])
+            parts.append(f"{title}, {place[0]}, seed {place[1]}: {shipped.candidate.name} at step "
+                         f"{shipped.candidate.step} ({shipped.reason})")  # fmt: skip
+    return "\n\n".join(parts)
