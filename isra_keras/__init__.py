@@ -11,6 +11,8 @@ Example:
 import importlib
 import os
 
+from isra_keras import registration
+
 # TensorFlow leaves oneDNN off on CPUs without AVX-512, where it halves the time of MobileNetV2's step and of the matrix
 # products of a step on features (benchmarks/onednn.py). Counts where TensorFlow is not loaded yet; =0 switches it off.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -44,6 +46,8 @@ _PUBLIC = {
     "run": "isra_keras.training.runner",
     "score_all": "isra_keras.selection",
 }
+
+registration.install()
 
 __version__ = "0.1.0"
 __all__ = sorted(_PUBLIC)
