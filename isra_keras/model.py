@@ -142,8 +142,9 @@ class AdaptationModel(keras.Model):
     # ---------------------------------------------------------------- training
 
     def call(self, images, training=None):
-        """{"pooled" (n, p), "features" (n, d), "logits" (n, C)} of images (n, height, width, 3) in 0..255."""
-        return self.network(images, training=training)
+        """{"pooled" (n, p), "features" (n, d), "logits" (n, C)} of images in 0..255; not in training the method's logits."""
+        outputs = dict(self.network(images, training=training))
+        return outputs if training else {**outputs, "logits": self.method.target_logits(outputs)}
 
     def stages(self):
         """The method's stages, after one of source labels alone if there is a warm-up; their shares sum to one."""
@@ -288,7 +289,7 @@ class AdaptationModel(keras.Model):
     def test_step(self, data):
         """Accuracy and cross-entropy on (images, labels), for `evaluate`."""
         images, labels = data[0], data[1]
-        logits = self.method.target_logits(self.network(_floats(images), training=False))
+        logits = self.call(_floats(images), training=False)["logits"]
         hits = ops.cast(ops.equal(ops.argmax(logits, -1), ops.cast(labels, "int64")), "float32")
         loss = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         self._loss_tracker.update_state(ops.mean(loss), sample_weight=ops.shape(labels)[0])
@@ -334,9 +335,7 @@ class AdaptationModel(keras.Model):
         return Evaluation(**{name: np.concatenate(parts) for name, parts in columns.items()})
 
     def _predict(self, images):
-        outputs = dict(self.network(images, training=False))
-        outputs["logits"] = self.method.target_logits(outputs)
-        return outputs
+        return self.call(images, training=False)
 
     def update(self, evaluation: Evaluation):
         """Renews class weights and the method's own state from the target's evaluation.

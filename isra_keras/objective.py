@@ -12,6 +12,8 @@ from keras import ops
 class View:
     """One domain's batch after one forward pass of the network.
 
+    Features and logits of another dtype become float32, in which all losses are.
+
     Attributes:
         images: (n, height, width, 3) or (n, p), what the network received (values 0..255 for images).
         pooled: (n, p) backbone output before the bottleneck, in the compute dtype.
@@ -28,14 +30,17 @@ class View:
     labels: Any = None
     indices: Any = None
 
+    def __post_init__(self):
+        self.features, self.logits = _float32(self.features), _float32(self.logits)
+
     @classmethod
     def of(cls, part, outputs):
         """The view of one domain's part of a batch and of what the network made of it."""
         return cls(
             images=part["images"],
             pooled=outputs["pooled"],
-            features=ops.cast(outputs["features"], "float32"),
-            logits=ops.cast(outputs["logits"], "float32"),
+            features=outputs["features"],
+            logits=outputs["logits"],
             labels=part.get("labels"),
             indices=part.get("indices"),
         )
@@ -85,6 +90,9 @@ class Context:
     stage: str = "adapt"
     network: Any = None
     training: bool = True
+
+    def __post_init__(self):
+        self.class_weights = _float32(self.class_weights)
 
     @property
     def progress(self):
@@ -204,6 +212,7 @@ class Objective(keras.layers.Layer):
     def __init__(self, **kwargs):
         kwargs["dtype"] = "float32"  # losses are float32 under every precision policy
         super().__init__(**kwargs)
+        self._allow_non_tensor_positional_args = True  # objective(views, context)
 
     def attach(self, network) -> None:
         """Called once, before `build_parts`, with the network that will be trained.
@@ -262,3 +271,10 @@ class Objective(keras.layers.Layer):
 
     def call(self, views, context):
         return self.loss_terms(views, context)
+
+
+def _float32(values):
+    """As float32 where they are of another dtype; None stays None."""
+    if values is None or keras.backend.standardize_dtype(getattr(values, "dtype", "float64")) == "float32":
+        return values
+    return ops.cast(values, "float32")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from isra_keras.methods import get_method
 from isra_keras.methods.ba3us import BA3US
 from isra_keras.methods.source_only import SourceOnly
 from isra_keras.model import AdaptationModel
@@ -173,6 +174,21 @@ def test_evaluate_gives_accuracy():
     source = make_batch(0)["source"]
     scores = model.evaluate(source["images"], source["labels"], verbose=0, return_dict=True)
     logits = model.predict(source["images"], verbose=0)["logits"]
+    assert scores["accuracy"] == pytest.approx((logits.argmax(-1) == source["labels"]).mean())
+
+
+def test_predict_and_evaluate_speak_of_the_same_logits():
+    """A2KT's final logits are those of two classifiers, not the network's."""
+    model = make_model(method=get_method("a2kt")(), semantic=False)
+    model.compile()
+    head = model.method.weights
+    for number, weight in enumerate(head):
+        weight.assign(np.random.default_rng(number).uniform(0.1, 1.0, weight.shape).astype(weight.dtype))
+    source = make_batch(0)["source"]
+    logits = model.predict(source["images"], verbose=0)["logits"]
+    np.testing.assert_allclose(logits, model.predict_domain([{"images": source["images"]}]).logits, rtol=1e-5)
+    assert not np.allclose(logits, model.network(source["images"])["logits"])
+    scores = model.evaluate(source["images"], source["labels"], verbose=0, return_dict=True)
     assert scores["accuracy"] == pytest.approx((logits.argmax(-1) == source["labels"]).mean())
 
 

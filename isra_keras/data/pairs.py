@@ -67,6 +67,16 @@ class DomainPairs:
         self._source = make_reader(task.source, image_size, crop_size, cache) if uses_source else None
         self._labels = tf.constant(task.source.labels)  # here, not in the graph, which is copied
 
+    def batch(self, step):
+        """The one batch of a step, a pure function of (seed, step): an element of `dataset`, of NumPy arrays.
+
+        Raises:
+            UserError: a negative step.
+        """
+        if step < 0:
+            raise UserError(f"Expected a step of at least 0; received {step}.")
+        return tf.nest.map_structure(lambda part: part.numpy(), self._batch(tf.constant(step, "int64")))
+
     def dataset(self, start=0, stop=None):
         """Batches of the steps start, start + 1, ...
 

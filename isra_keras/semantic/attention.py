@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+NORMALISATIONS = ("frobenius", "row")
+
 
 def input_gradients(function, inputs):
     """Values of `function` and the gradient of their sum with respect to its input.
@@ -70,8 +72,14 @@ def normalise_attention(attention, axis="frobenius", count=1.0):
         count: n' of the authors' code, which multiplies the result; 1 in the paper.
 
     Returns:
-        (J, n, d) float32; 0 where the norm is 0 (the original divides 0 by 0).
+        (J, n, d) float32; 0 where the norm is 0 (the original divides 0 by 0). The norm itself is divided by, where the
+        original's `normalize` has 1e-12 at least: its attention of smaller norms fades out.
+
+    Raises:
+        ValueError: another axis.
     """
+    if axis not in NORMALISATIONS:
+        raise ValueError(f"Expected axis to be one of {NORMALISATIONS}; received {axis!r}.")
     axes = (1, 2) if axis == "frobenius" else (2,)
     largest = ops.max(attention, axis=axes, keepdims=True)
     # Dividing by the largest entry first keeps the squares from underflowing.

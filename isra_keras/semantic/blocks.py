@@ -5,6 +5,8 @@ topics in which the attention is a constant. So one pass over blocks gives both,
 pass: `with_slope` hands the finished gradient to whatever differentiates the loss.
 """
 
+from numbers import Integral
+
 import keras
 from keras import ops
 
@@ -31,9 +33,9 @@ def block_size(topic_block, num_topics, rows, depth, device=None):
         return num_topics
     if topic_block == "auto":
         return max(1, min(num_topics, BLOCK_BYTES[device or _device()] // (4 * rows * depth)))
-    if isinstance(topic_block, bool) or not isinstance(topic_block, int) or topic_block < 1:
+    if isinstance(topic_block, bool) or not isinstance(topic_block, Integral) or topic_block < 1:
         raise ValueError(f'Expected topic_block to be "auto", an integer >= 1 or None; received {topic_block!r}.')
-    return min(topic_block, num_topics)
+    return min(int(topic_block), num_topics)
 
 
 def response_gradients(slopes, kernel):

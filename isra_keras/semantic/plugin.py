@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from isra_keras.objective import Objective, Views
+from isra_keras.semantic.attention import NORMALISATIONS
 from isra_keras.semantic.blocks import align_topics, block_size, hidden_slopes, response_gradients
 from isra_keras.semantic.class2vec import Class2Vec, reconstruction_error
 from isra_keras.semantic.receptors import TopicReceptors
@@ -54,6 +55,8 @@ class SemanticAlignment(Objective):
         super().__init__(**kwargs)
         if variant not in VARIANTS:
             raise ValueError(f"Expected variant to be one of {VARIANTS}; received {variant!r}.")
+        if normalisation not in NORMALISATIONS:
+            raise ValueError(f"Expected normalisation to be one of {NORMALISATIONS}; received {normalisation!r}.")
         self.num_topics, self.receptor_l1, self.receptor_width = num_topics, receptor_l1, receptor_width
         self.class2vec_weight, self.alignment_weight = class2vec_weight, alignment_weight
         self.variant, self.normalisation, self.reference_quirks = variant, normalisation, reference_quirks
@@ -73,6 +76,8 @@ class SemanticAlignment(Objective):
 
     def loss_terms(self, views, context):
         features = self.rows(views)
+        if not self.receptors.built:  # outside of an `AdaptationModel`
+            self.build_parts(features.shape[-1], None, None, {})
         embeddings, reconstructions = self.class2vec(features)
         receptor_loss, hidden, factors = self.regress(features, embeddings)
         aligned = align_topics(

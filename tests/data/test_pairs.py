@@ -66,6 +66,13 @@ def test_equal_seeds_give_equal_batches(task):
     assert differ(first, taken(pairs_of(task, seed=1), 0, 9))
 
 
+def test_one_batch_is_that_of_the_dataset(task):
+    wanted = taken(pairs_of(task), 0, 4)
+    assert_equal([pairs_of(task).batch(step) for step in range(4)], wanted)
+    with pytest.raises(UserError, match="at least 0"):
+        pairs_of(task).batch(-1)
+
+
 @pytest.mark.parametrize("step", [1, 6])
 def test_resuming_goes_on_as_if_never_stopped(task, step):
     assert_equal(taken(pairs_of(task), 0, 9)[step:], taken(pairs_of(task), step, 9))

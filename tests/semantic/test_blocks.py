@@ -106,3 +106,33 @@ def test_block_sizes():
     for wrong in (0, -1, 1.5, True, "all"):
         with pytest.raises(ValueError, match="topic_block"):
             block_size(wrong, 40, 10, 10)
+
+
+@pytest.mark.parametrize("name", ["l2", "Frobenius", None])
+def test_unknown_normalisations_are_refused(name):
+    with pytest.raises(ValueError, match="frobenius"):
+        SemanticAlignment(3, normalisation=name)
+    with pytest.raises(ValueError, match="frobenius"):
+        normalise_attention(ops.ones((1, 2, 3)), name)
+
+
+def test_numpy_integers_are_blocks_too():
+    assert block_size(np.int64(2), 7, 9, 6) == 2
+    with pytest.raises(ValueError, match="topic_block"):
+        block_size(True, 7, 9, 6)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_hand_made_views_of_other_dtypes_are_taken_as_float32(dtype):
+    source, target = (random_features(seed, 4, 6).astype(dtype) for seed in (1, 2))
+    found = make(2).loss_terms(views_of(source, target), None)
+    wanted = make(2).loss_terms(views_of(source.astype("float32"), target.astype("float32")), None)
+    for name in wanted:
+        assert found[name].dtype == "float32"
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-6)
+
+
+def test_a_plug_in_by_itself_builds_on_first_use_and_can_be_called():
+    semantic = SemanticAlignment(3)
+    terms = semantic(views_of(random_features(1, 4, 6), random_features(2, 5, 6)), None)
+    assert set(terms) == {"class2vec", "receptors", "alignment"} and semantic.receptors.hidden_kernel.shape[1] == 6
