@@ -10,6 +10,8 @@ import keras
 import keras_tuner
 import numpy as np
 
+from isra_keras.data.protocols import protocols
+from isra_keras.data.tasks import protocol_of
 from isra_keras.errors import UserError
 from isra_keras.training.build import build_model
 from isra_keras.training.checkpoint import write_text
@@ -128,27 +130,47 @@ class ISRAHyperModel(keras_tuner.HyperModel):
 def config_of(task, given):
     """The recipe's configuration for a task that is already loaded.
 
+    Args:
+        task: `Task`; one of frozen features goes with its dataset's backbone.
+        given: {name: value} as `resolve` takes them; they come before what the task says.
+
     Raises:
-        UserError: the task is of no dataset that has a recipe and `given` does not say enough.
+        UserError: two datasets could be meant, the task is of no dataset that has a recipe and `given` does not say
+            enough, or impossible values.
     """
-    if "dataset" in given or "source_dir" in given:
+    if "source_dir" in given:
         return resolve(**given)
-    dataset = dataset_of(task)
+    dataset = given.get("dataset") or dataset_of(task)
+    sides = {"source": task.source.name, "target": task.target.name}
     if dataset is None:
         backbone = {"backbone": "features", "weights": "none"} if task.kind == "features" else {}
-        sides = {"source_dir": task.source.name, "target_dir": task.target.name}
-        return resolve(**(sides | backbone | given))
-    return resolve(**({"dataset": dataset, "source": task.source.name, "target": task.target.name} | given))
+        return resolve(**({f"{side}_dir": name for side, name in sides.items()} | backbone | given))
+    protocol = protocol_of(dataset)
+    said = sides if set(sides.values()) <= set(protocol.domains) else {}
+    if task.kind == "features" and protocol.kind == "images" and given.get("backbone") != "features":
+        said = said | {"freeze_backbone": True}  # its images became features already
+    return resolve(**({"dataset": dataset} | said | given))
 
 
 def dataset_of(task):
-    """Name of the dataset whose protocol has the task's two domains and kind, None if there is none."""
-    from isra_keras.data.protocols import protocols
+    """Name of a task's dataset, None if it is of none.
 
-    for name, protocol in protocols().items():
-        if protocol.kind == task.kind and {task.source.name, task.target.name} <= set(protocol.domains):
-            return name
-    return None
+    A task that `load_task` did not make is of the dataset that has its domains, kind and classes.
+
+    Raises:
+        UserError: several datasets have them.
+    """
+    if task.dataset is not None:
+        return task.dataset
+    names = [name for name, protocol in protocols().items()
+             if protocol.kind == task.kind and {task.source.name, task.target.name} <= set(protocol.domains)
+             and tuple(task.class_names) == protocol.classes]  # fmt: skip
+    if len(names) > 1:
+        raise UserError(
+            f"Expected one dataset with the domains {task.source.name} and {task.target.name}; received a task that fits "
+            f"{', '.join(names)}. Name it: dataset=\"{names[0]}\"."
+        )
+    return names[0] if names else None
 
 
 def shortened(config, epochs):
