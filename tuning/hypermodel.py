@@ -17,7 +17,9 @@ from isra_keras.training.build import build_model
 from isra_keras.training.checkpoint import write_text
 from isra_keras.training.determinism import policy
 from isra_keras.training.interrupt import Interrupted
+from isra_keras.training.prepare import freeze
 from isra_keras.training.recipes import resolve
+from tuning import cluster
 from tuning import space as spaces
 from tuning.trial import train_seed
 from tuning.trial_metrics import mean_metrics
@@ -29,10 +31,12 @@ class ISRAHyperModel(keras_tuner.HyperModel):
     """Models of one task whose lambda, eta and number of topics (and more, if asked for) are open.
 
     Works with every KerasTuner tuner. The data are held once, by `task`; `fit` trains with them and returns
-    {"sel:<score>": mean over seeds, ..., "oracle:accuracy": where the target has labels}.
+    {"sel:<score>": mean over seeds, ..., "oracle:accuracy": where the target has labels}. Each run is judged by the
+    evaluation that `select` picks: give the objective's own score (`select="snd"` with `objective("sel:snd")`), as the
+    command does; it is the mean entropy otherwise.
 
     Args:
-        task: `Task`.
+        task: `Task`; with `freeze_backbone`, features take the place of its images here, once for all trials.
         config: `TrainConfig` of everything that is not searched; None for the recipe of `given`.
         seeds: runs of a trial, with the configuration's seed and the following ones; the scores are their means.
         also: names searched beside the default ones: receptor_l1, receptor_width, variant, feature_dim,
@@ -48,7 +52,7 @@ class ISRAHyperModel(keras_tuner.HyperModel):
         UserError: nothing to search, unknown names, impossible values.
 
     Example:
-        >>> model = ISRAHyperModel(load_task("glyphs"), iterations=400, also=["receptor_l1"])
+        >>> model = ISRAHyperModel(load_task("glyphs"), iterations=400, select="snd", also=["receptor_l1"])
         >>> keras_tuner.RandomSearch(model, objective=objective("sel:snd"), max_trials=8).search()
     """
 
@@ -61,6 +65,9 @@ class ISRAHyperModel(keras_tuner.HyperModel):
         self.needs_source = needs_source
         self.config = config if config is not None else config_of(task, given)
         self.space = spaces.make_space(self.config, names, also, (*fixed, *given))
+        if self.config.freeze_backbone and task.kind == "images" and not cluster.is_chief():  # who trains nothing
+            with policy(self.config):
+                self.task = freeze(self.config, task)
 
     def declare_hyperparameters(self, hp):
         """Registers the dimensions; builds no model."""
@@ -168,7 +175,7 @@ def dataset_of(task):
     if len(names) > 1:
         raise UserError(
             f"Expected one dataset with the domains {task.source.name} and {task.target.name}; received a task that fits "
-            f"{', '.join(names)}. Name it: dataset=\"{names[0]}\"."
+            f"{', '.join(names)}. Name it: dataset='{names[0]}'."
         )
     return names[0] if names else None
 

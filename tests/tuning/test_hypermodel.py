@@ -210,3 +210,19 @@ def test_two_data_sets_that_fit_are_refused_until_one_is_named(monkeypatch):
     assert (config.source, config.target) == ("dslr", "webcam")  # and not the data set's default pair
     strange = replace(task, class_names=("a", "b"))  # somebody's own folders of these names
     assert config_of(strange, {}).dataset is None
+
+
+def test_a_frozen_backbone_computes_its_features_once(task, monkeypatch):
+    asked = []
+
+    def freeze(config, images):
+        asked.append(images.kind)
+        return task
+
+    monkeypatch.setattr("tuning.hypermodel.freeze", freeze)
+    images = replace(task, kind="images", image_size=8)
+    config = settings(backbone="mobilenet_v2", weights="imagenet", freeze_backbone=True)
+    model = ISRAHyperModel(images, config, names=["class2vec_weight"])
+    for _ in range(2):
+        assert model.build(keras_tuner.HyperParameters()).network.input_shape[1:] == (6,)
+    assert asked == ["images"] and model.task is task
