@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -98,6 +99,72 @@ def test_killed_chief_goes_on_after_its_restart(tmp_path):
     assert finished(folder, 5)
     assert len(toy.runs(folder)) == 5, toy.runs(folder)  # the workers kept what they were doing
     assert processes.restarts["chief"] == 1 and processes.restarts["worker0"] == 0
+
+
+class Cluster:
+    """A chief's servicer and what workers would ask it, in this process."""
+
+    def __init__(self, folder, trials):
+        from keras_tuner.src import protos
+
+        self.messages = protos.get_service()
+        self.oracle = toy.make_tuner(folder, trials).oracle
+        self.servicer = cluster.make_servicer(self.oracle)
+
+    def ask(self, worker):
+        """(trial, its status) that the worker is given."""
+        from keras_tuner.src.engine.trial import Trial
+
+        trial = Trial.from_proto(
+            self.servicer.CreateTrial(self.messages.CreateTrialRequest(tuner_id=worker), None).trial
+        )
+        return trial, trial.status
+
+    def end(self, trial):
+        self.oracle.update_trial(trial.trial_id, {"sel:mean_entropy": 0.5})
+        trial.status = "COMPLETED"
+        self.servicer.EndTrial(self.messages.EndTrialRequest(trial=trial.to_proto()), None)
+
+
+def test_trial_of_the_last_running_worker_finds_another_one(tmp_path):
+    search = Cluster(tmp_path / "s", 2)
+    first, lost = search.ask("worker0")[0], search.ask("worker1")[0]
+    search.end(first)
+    assert search.ask("worker0")[1] == "IDLE" and not search.servicer.stop_triggered  # worker1 still runs a trial
+    search.servicer.reap(-1.0)  # worker1 died
+    taken, status = search.ask("worker0")
+    assert status == "RUNNING" and taken.trial_id == lost.trial_id and not search.servicer.finished()
+    search.end(taken)
+    assert search.servicer.waiting()  # until worker0 has heard of the end
+    assert search.ask("worker0")[1] == "STOPPED" and search.servicer.finished() and not search.servicer.waiting()
+
+
+@pytest.mark.parametrize("trials", [1, 2])
+def test_restarted_chief_tells_the_workers_that_it_does_not_know(tmp_path, monkeypatch, trials):
+    """All trials had ended, or one was running, when the chief died: workers wait for it."""
+    before = Cluster(tmp_path / "s", trials)
+    before.end(before.ask("worker0")[0])
+    if trials == 2:
+        before.ask("worker0")
+    monkeypatch.setattr(cluster, "GRACE", 10.0)
+    monkeypatch.setenv("ISRA_TUNE_PATIENCE", "60")
+    environment = {"TUNER_ID": "chief", "ORACLE_IP": "127.0.0.1", "ORACLE_PORT": str(local.free_port())}
+    for name, value in environment.items():
+        monkeypatch.setenv(f"KERASTUNER_{name}", value)
+    after = toy.make_tuner(tmp_path / "s", trials)
+    chief = threading.Thread(target=after.search)
+    chief.start()
+    worker = cluster.PatientClient(after.oracle)
+    trial = worker.create_trial("worker0")
+    if trials == 2:
+        assert trial.status == "RUNNING"
+        worker.update_trial(trial.trial_id, {"sel:mean_entropy": 0.5})
+        trial.status = "COMPLETED"
+        worker.end_trial(trial)
+        trial = worker.create_trial("worker0")
+    assert trial.status == "STOPPED"
+    chief.join(20)
+    assert not chief.is_alive()
 
 
 def test_half_of_the_variables_is_refused(monkeypatch):
