@@ -49,7 +49,7 @@ class ISRAHyperModel(keras_tuner.HyperModel):
         **given: values as `isra_keras.training.recipes.resolve` takes them (method, iterations, semantic, ...).
 
     Raises:
-        UserError: nothing to search, unknown names, impossible values.
+        UserError: nothing to search, unknown names, impossible values, a task that fits two datasets.
 
     Example:
         >>> model = ISRAHyperModel(load_task("glyphs"), iterations=400, select="snd", also=["receptor_l1"])
@@ -65,7 +65,8 @@ class ISRAHyperModel(keras_tuner.HyperModel):
         self.needs_source = needs_source
         self.config = config if config is not None else config_of(task, given)
         self.space = spaces.make_space(self.config, names, also, (*fixed, *given))
-        if self.config.freeze_backbone and task.kind == "images" and not cluster.is_chief():  # who trains nothing
+        # Once, here: all trials train on the same features. The chief of a cluster trains none.
+        if self.config.freeze_backbone and task.kind == "images" and not cluster.is_chief():
             with policy(self.config):
                 self.task = freeze(self.config, task)
 

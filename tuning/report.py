@@ -47,10 +47,10 @@ def conclude(out, compare=False):
         return 1
     comparison = compare_objectives(rows) if compare else []
     config = spaces.apply(TrainConfig(**manifest["config"]), best.values)
-    folder = write_best(out, config, best)
     figures = draw(out, rows, manifest, objective, best)
     text = markdown(manifest, rows, objective, best, comparison, figures)
     write_text(out / "results.md", text)
+    folder = write_best(out, config, best)
     _print(console, out, config, objective, names, best, comparison, figures, folder)
     if compare and not comparison:  # last, so that nothing of the search is lost for it
         print("note: Expected target labels and at least two trials for --compare-objectives; there are none.")
