@@ -1,7 +1,7 @@
 # make demo   sets up .venv and trains the embedded default into runs/demo (again: resumes, or shows what came out)
 # make test   the same set-up with the test tools, then the whole suite
 # make tune   the set-up with KerasTuner, then a label-free search of 12 trials on the embedded default into runs/tune
-# make faults kills at random moments and compares what is left, bit for bit (slow)
+# make faults kills at random moments and compares what is left, bit for bit; kills chiefs and workers of a search (slow)
 # make bench  speed: ratios against the bare work, other settings and a peer; writes benchmarks/README.md
 # make bundle makes the demo's run the one that the app opens where there is no other
 # make lint   ruff
@@ -53,7 +53,7 @@ tune: $(VENV)/.tuning
 	  --compare-objectives $(TUNE_FLAGS)
 
 faults: $(VENV)/.tests
-	$(BIN)/python -m pytest $(TEST_FLAGS) -m "slow or not slow" --durations=0 --durations-min=1 tests/faults
+	$(BIN)/python -m pytest $(TEST_FLAGS) -m "slow or not slow" --durations=0 --durations-min=1 tests/faults tests/tuning
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .

@@ -5,6 +5,8 @@ What KerasTuner 1.4.8 can't, and how it is mended here:
 - a chief that restarts gives out trials that its workers are still running: they keep them;
 - a worker dies of "Socket closed" when the chief goes away during a call: `PatientClient` asks again;
 - a worker without a trial asks again at once, thousands of times a second: it waits a second;
+- a worker is told to stop while others still run trials, which nobody can take if they die: it waits for their end;
+- a chief that restarts does not know who waits for it: it serves for a while, whatever is left to do;
 - a trial that was ended twice counts twice: the first end counts;
 - an error in the chief's `end_trial` kills one worker after the other: it ends the search.
 """
@@ -22,6 +24,7 @@ LEASE = 60.0
 PATIENCE = 600.0
 """Seconds that a worker waits for a chief that does not answer."""
 GRACE = 20.0
+"""Seconds that a chief serves on when all is done, for workers that have not heard of it."""
 CHANNEL = [("grpc.initial_reconnect_backoff_ms", 200), ("grpc.min_reconnect_backoff_ms", 200),
            ("grpc.max_reconnect_backoff_ms", 2000)]  # fmt: skip
 
@@ -53,6 +56,11 @@ def is_worker():
 def address():
     """ "127.0.0.1:8765" of the chief."""
     return f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
+
+
+def patience():
+    """Seconds that a worker waits for the chief: `PATIENCE`, or ISRA_TUNE_PATIENCE of the environment."""
+    return float(os.environ.get("ISRA_TUNE_PATIENCE", PATIENCE))
 
 
 def is_loopback():
@@ -89,9 +97,8 @@ def PatientClient(oracle):
 class _PatientStub:
     """The same calls, repeated while the chief is away. All of them may be repeated: the chief sees to that."""
 
-    def __init__(self, stub, patience=None):
-        self._stub = stub
-        self._patience = patience or float(os.environ.get("ISRA_TUNE_PATIENCE", PATIENCE))
+    def __init__(self, stub):
+        self._stub, self._patience = stub, patience()
 
     def __getattr__(self, name):
         method = getattr(self._stub, name)
@@ -154,6 +161,8 @@ def heartbeat(oracle, trial_id, lease):
 def serve(oracle, lease=LEASE, watcher=None):
     """Hands out the trials until all of them have ended, then says so to the workers and returns.
 
+    A chief that goes on with a search serves for `GRACE` seconds at least: workers may wait for it.
+
     Args:
         oracle: one of `tuning.oracles`.
         lease: seconds of silence that a worker is allowed.
@@ -180,12 +189,14 @@ def serve(oracle, lease=LEASE, watcher=None):
     if not bound:
         raise UserError(f"Expected to listen at {address()}; the port is taken or the address is not this machine's.")
     server.start()
+    # Workers that wait for a chief that restarts are not known to it: they have so long to ask.
+    least = time.monotonic() + GRACE if getattr(oracle, "reloaded", False) else 0.0
     try:
         while not servicer.finished():
             time.sleep(0.2)
             servicer.reap(lease)
         ends = time.monotonic() + GRACE
-        while servicer.waiting() and time.monotonic() < ends:
+        while time.monotonic() < (ends if servicer.waiting() else least):
             time.sleep(0.2)
     finally:
         server.stop(grace=2).wait()
@@ -195,7 +206,10 @@ def serve(oracle, lease=LEASE, watcher=None):
 
 def make_servicer(oracle, watcher=None):
     """KerasTuner's `OracleServicer` with leases, ends that count once, and a memory of its workers."""
+    from keras_tuner.src import protos
     from keras_tuner.src.distribute.oracle_chief import OracleServicer
+
+    STOPPED, IDLE = protos.get_proto().TrialStatus.STOPPED, protos.get_proto().TrialStatus.IDLE
 
     class Servicer(OracleServicer):
         def __init__(self):
@@ -203,6 +217,7 @@ def make_servicer(oracle, watcher=None):
             self.lock, self.failure = threading.RLock(), None
             self.seen, self.ended_ids = {}, {"COMPLETED", "FAILED"}
             for tuner_id, trial_id in getattr(oracle, "resumed", {}).items():  # workers that outlived a chief
+                oracle.tuner_ids.add(tuner_id)
                 if trial_id in oracle._retry_queue:
                     oracle._retry_queue.remove(trial_id)
                     oracle.ongoing_trials[tuner_id] = oracle.trials[trial_id]
@@ -212,7 +227,12 @@ def make_servicer(oracle, watcher=None):
             with self.lock:
                 if self.failure is not None:
                     oracle.max_trials = len(oracle.trials)  # says STOPPED
+                stopped = self.stop_triggered
                 reply = super().CreateTrial(request, context)
+                if reply.trial.status == STOPPED and oracle.ongoing_trials and self.failure is None:
+                    reply.trial.status = IDLE  # it may have to take the trial of a worker that dies
+                    self.stop_triggered = stopped
+                    oracle.tuner_ids.add(request.tuner_id)
                 self.seen[reply.trial.trial_id] = time.monotonic()
                 held = oracle.ongoing_trials.get(request.tuner_id)
             if watcher is not None and held is not None:
@@ -231,8 +251,6 @@ def make_servicer(oracle, watcher=None):
                 return super().UpdateTrial(request, context)
 
         def EndTrial(self, request, context):
-            from keras_tuner.src import protos
-
             trial_id = request.trial.trial_id
             with self.lock:
                 if oracle.trials[trial_id].status in self.ended_ids:

@@ -10,12 +10,16 @@ import keras
 import keras_tuner
 import numpy as np
 
+from isra_keras.data.protocols import protocols
+from isra_keras.data.tasks import protocol_of
 from isra_keras.errors import UserError
 from isra_keras.training.build import build_model
 from isra_keras.training.checkpoint import write_text
 from isra_keras.training.determinism import policy
 from isra_keras.training.interrupt import Interrupted
+from isra_keras.training.prepare import freeze
 from isra_keras.training.recipes import resolve
+from tuning import cluster
 from tuning import space as spaces
 from tuning.trial import train_seed
 from tuning.trial_metrics import mean_metrics
@@ -27,10 +31,12 @@ class ISRAHyperModel(keras_tuner.HyperModel):
     """Models of one task whose lambda, eta and number of topics (and more, if asked for) are open.
 
     Works with every KerasTuner tuner. The data are held once, by `task`; `fit` trains with them and returns
-    {"sel:<score>": mean over seeds, ..., "oracle:accuracy": where the target has labels}.
+    {"sel:<score>": mean over seeds, ..., "oracle:accuracy": where the target has labels}. Each run is judged by the
+    evaluation that `select` picks: give the objective's own score (`select="snd"` with `objective("sel:snd")`), as the
+    command does; it is the mean entropy otherwise.
 
     Args:
-        task: `Task`.
+        task: `Task`; with `freeze_backbone`, features take the place of its images here, once for all trials.
         config: `TrainConfig` of everything that is not searched; None for the recipe of `given`.
         seeds: runs of a trial, with the configuration's seed and the following ones; the scores are their means.
         also: names searched beside the default ones: receptor_l1, receptor_width, variant, feature_dim,
@@ -43,10 +49,10 @@ class ISRAHyperModel(keras_tuner.HyperModel):
         **given: values as `isra_keras.training.recipes.resolve` takes them (method, iterations, semantic, ...).
 
     Raises:
-        UserError: nothing to search, unknown names, impossible values.
+        UserError: nothing to search, unknown names, impossible values, a task that fits two datasets.
 
     Example:
-        >>> model = ISRAHyperModel(load_task("glyphs"), iterations=400, also=["receptor_l1"])
+        >>> model = ISRAHyperModel(load_task("glyphs"), iterations=400, select="snd", also=["receptor_l1"])
         >>> keras_tuner.RandomSearch(model, objective=objective("sel:snd"), max_trials=8).search()
     """
 
@@ -59,6 +65,10 @@ class ISRAHyperModel(keras_tuner.HyperModel):
         self.needs_source = needs_source
         self.config = config if config is not None else config_of(task, given)
         self.space = spaces.make_space(self.config, names, also, (*fixed, *given))
+        # Once, here: all trials train on the same features. The chief of a cluster trains none.
+        if self.config.freeze_backbone and task.kind == "images" and not cluster.is_chief():
+            with policy(self.config):
+                self.task = freeze(self.config, task)
 
     def declare_hyperparameters(self, hp):
         """Registers the dimensions; builds no model."""
@@ -128,27 +138,47 @@ class ISRAHyperModel(keras_tuner.HyperModel):
 def config_of(task, given):
     """The recipe's configuration for a task that is already loaded.
 
+    Args:
+        task: `Task`; one of frozen features goes with its dataset's backbone.
+        given: {name: value} as `resolve` takes them; they come before what the task says.
+
     Raises:
-        UserError: the task is of no dataset that has a recipe and `given` does not say enough.
+        UserError: two datasets could be meant, the task is of no dataset that has a recipe and `given` does not say
+            enough, or impossible values.
     """
-    if "dataset" in given or "source_dir" in given:
+    if "source_dir" in given:
         return resolve(**given)
-    dataset = dataset_of(task)
+    dataset = given.get("dataset") or dataset_of(task)
+    sides = {"source": task.source.name, "target": task.target.name}
     if dataset is None:
         backbone = {"backbone": "features", "weights": "none"} if task.kind == "features" else {}
-        sides = {"source_dir": task.source.name, "target_dir": task.target.name}
-        return resolve(**(sides | backbone | given))
-    return resolve(**({"dataset": dataset, "source": task.source.name, "target": task.target.name} | given))
+        return resolve(**({f"{side}_dir": name for side, name in sides.items()} | backbone | given))
+    protocol = protocol_of(dataset)
+    said = sides if set(sides.values()) <= set(protocol.domains) else {}
+    if task.kind == "features" and protocol.kind == "images" and given.get("backbone") != "features":
+        said = said | {"freeze_backbone": True}  # its images became features already
+    return resolve(**({"dataset": dataset} | said | given))
 
 
 def dataset_of(task):
-    """Name of the dataset whose protocol has the task's two domains and kind, None if there is none."""
-    from isra_keras.data.protocols import protocols
+    """Name of a task's dataset, None if it is of none.
 
-    for name, protocol in protocols().items():
-        if protocol.kind == task.kind and {task.source.name, task.target.name} <= set(protocol.domains):
-            return name
-    return None
+    A task that `load_task` did not make is of the dataset that has its domains, kind and classes.
+
+    Raises:
+        UserError: several datasets have them.
+    """
+    if task.dataset is not None:
+        return task.dataset
+    names = [name for name, protocol in protocols().items()
+             if protocol.kind == task.kind and {task.source.name, task.target.name} <= set(protocol.domains)
+             and tuple(task.class_names) == protocol.classes]  # fmt: skip
+    if len(names) > 1:
+        raise UserError(
+            f"Expected one dataset with the domains {task.source.name} and {task.target.name}; received a task that fits "
+            f"{', '.join(names)}. Name it: dataset='{names[0]}'."
+        )
+    return names[0] if names else None
 
 
 def shortened(config, epochs):

@@ -29,6 +29,8 @@ class Durable:
     starts_with_default = True
     resumed: dict = {}
     """{worker: trial} at the moment of the kill, after `reload`."""
+    reloaded = False
+    """Whether it goes on with what an earlier process began."""
 
     def populate_space(self, trial_id):
         """As the oracle's, but the first trial takes the defaults: what the recipe says is always among the trials."""
@@ -53,6 +55,7 @@ class Durable:
         """State and trials from the folder, repaired: every trial is ended once or waits in the queue once."""
         with open(self._get_oracle_fname(), encoding="utf-8") as file:
             self.resumed = json.load(file)["ongoing_trials"]
+        self.reloaded = True
         verbose = self.verbose
         super().reload()
         self.verbose = verbose

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tuning.objectives import ORACLE, parse_objective
 
 MANIFEST = "search.json"
 MAY_CHANGE = ("max_trials", "data_dir", "keep_checkpoints")
+"""The newest command's values are kept: a data folder may move."""
 
 
 @dataclass
@@ -125,7 +127,7 @@ def manifest(config, space, search):
 
 
 def check_manifest(folder, wanted):
-    """Refuses a folder that holds another search; writes the manifest where there is none.
+    """Refuses a folder that holds another search; writes the manifest where there is none, and what may change.
 
     Raises:
         UserError: names what differs, or the folder holds something that is no search.
@@ -141,16 +143,65 @@ def check_manifest(folder, wanted):
         folder.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(wanted, indent=2) + "\n")
         return
-    saved = read_manifest(folder)
-    names = differences(saved, json.loads(json.dumps(wanted)))
+    saved, wanted = read_manifest(folder), json.loads(json.dumps(wanted))
+    _refuse_another(folder, saved, wanted)
+    moved = {name: wanted["config"][name] for name in MAY_CHANGE if name in wanted["config"]}
+    fresh = saved | {"search": wanted["search"], "config": saved["config"] | moved}
+    if fresh != saved:
+        write_text(path, json.dumps(fresh, indent=2) + "\n")
+
+
+def check_worker(folder, wanted, patience):
+    """A worker's `check_manifest`: waits for the chief's manifest and writes nothing.
+
+    Args:
+        folder: search folder.
+        wanted: `manifest` of the worker's own command.
+        patience: seconds to wait.
+
+    Returns:
+        dict of the chief's manifest.
+
+    Raises:
+        UserError: there is none after that time, or it is of another search (names what differs).
+    """
+    saved = _await(folder, "search", patience)
+    _refuse_another(folder, saved, json.loads(json.dumps(wanted)))
+    return saved
+
+
+def check_worker_data(folder, data, patience):
+    """A worker's `add_data`: waits for the chief's fingerprint and writes nothing.
+
+    Raises:
+        UserError: there is none after `patience` seconds, or it is of other data (names what differs).
+    """
+    _refuse_other_data(folder, _await(folder, "data", patience)["data"], data)
+
+
+def _await(folder, name, patience):
+    """The manifest, once the chief has written that part of it."""
+    ends = time.monotonic() + patience
+    while True:
+        saved = read_manifest(folder) if (Path(folder) / MANIFEST).is_file() else {}
+        if name in saved:
+            return saved
+        if time.monotonic() > ends:
+            raise UserError(
+                f"Expected the chief's {MANIFEST} in '{folder}' to name its {name}; it does not after {patience:g} s. "
+                "Start the chief with the same --out, a folder that all machines see, then this worker."
+            )
+        time.sleep(0.5)
+
+
+def _refuse_another(folder, saved, wanted):
+    names = differences(saved, wanted)
     if names:
         raise UserError(
             f"Expected the search in '{folder}' to have the same space, data and settings; differing: "
             f"{'; '.join(names[:6])}{' …' if len(names) > 6 else ''}. Repeat its command to go on with it, or take "
             "another --out."
         )
-    if saved["search"].get("max_trials") != wanted["search"].get("max_trials"):
-        write_text(path, json.dumps(saved | {"search": wanted["search"]}, indent=2) + "\n")
 
 
 def read_manifest(folder):
@@ -176,7 +227,11 @@ def add_data(folder, data):
     if "data" not in saved:
         write_text(Path(folder) / MANIFEST, json.dumps(saved | {"data": data}, indent=2) + "\n")
         return
-    names = differences(saved["data"], data, "data")
+    _refuse_other_data(folder, saved["data"], data)
+
+
+def _refuse_other_data(folder, saved, data):
+    names = differences(saved, data, "data")
     if names:
         raise UserError(
             f"Expected the data of the search in '{folder}'; differing: {'; '.join(names)}. Take another --out."

@@ -15,6 +15,10 @@ from tuning.view import make_table, number, percent
 
 FLAGS = ("class2vec_weight", "alignment_weight", "num_topics", "receptor_l1", "variant", "feature_dim", "learning_rate")
 """Searched names that `isra_keras.train` has an option for."""
+UNTRAINED = ("config.json", ".lock")
+"""What a run folder may hold before its training."""
+SAME_RUN = ("iterations", "data_dir", "keep_checkpoints", "distribute")
+"""What may change in a run without making it another one."""
 GIVEN = ("dataset", "source", "target", "source_dir", "target_dir", "data_dir", "method", "backbone", "weights",
          "iterations", "eval_interval", "batch_size", "select", "seed", "precision", "image_size", "crop_size",
          "recipe", *FLAGS)  # fmt: skip
@@ -42,25 +46,59 @@ def conclude(out, compare=False):
         print(f"No trial succeeded; the reasons are in the table and in {out}/trial_*/failure.txt.")
         return 1
     comparison = compare_objectives(rows) if compare else []
-    if compare and not comparison:
-        raise UserError("Expected target labels and at least two trials for --compare-objectives; there are none.")
     config = spaces.apply(TrainConfig(**manifest["config"]), best.values)
-    write_best(out, config, best)
     figures = draw(out, rows, manifest, objective, best)
     text = markdown(manifest, rows, objective, best, comparison, figures)
     write_text(out / "results.md", text)
-    _print(console, out, config, objective, names, best, comparison, figures)
+    folder = write_best(out, config, best)
+    _print(console, out, config, objective, names, best, comparison, figures, folder)
+    if compare and not comparison:  # last, so that nothing of the search is lost for it
+        print("note: Expected target labels and at least two trials for --compare-objectives; there are none.")
     return 0
 
 
 def write_best(out, config, best):
-    """best.json (the trial) and best/config.json (a run folder that only waits to be trained)."""
-    folder = Path(out) / "best"
-    if not (folder / "result.json").is_file():
-        folder.mkdir(exist_ok=True)
-        write_text(folder / "config.json", config.to_json())
-    values = {"trial": best.trial_id, "score": best.score, "values": best.values, "metrics": best.metrics}
-    write_text(Path(out) / "best.json", json.dumps(values, indent=2) + "\n")
+    """best.json (the trial) and a run folder that only waits to be trained.
+
+    Args:
+        out: search folder.
+        config: `TrainConfig` of the best trial.
+        best: its `Row`.
+
+    Returns:
+        Path: best/; best_trial_N/ where best/ already holds a training of another trial's setting.
+
+    Raises:
+        UserError: best_trial_N/ holds yet another one.
+    """
+    out = Path(out)
+    folders = (out / "best", out / f"best_trial_{best.trial_id}")
+    folder = next((path for path in folders if _is_free(path) or _is_of(path, config)), None)
+    if folder is None:
+        raise UserError(f"Expected '{folders[1]}' to be a run of trial {best.trial_id} or empty; it is neither. Move it "
+                        "away and repeat the command.")  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    path = folder / "config.json"
+    kept = config if _is_free(folder) else replace(TrainConfig.load(path), data_dir=config.data_dir)
+    write_text(path, kept.to_json())
+    values = {"trial": best.trial_id, "folder": folder.name, "score": best.score, "values": best.values,
+              "metrics": best.metrics}  # fmt: skip
+    write_text(out / "best.json", json.dumps(values, indent=2) + "\n")
+    return folder
+
+
+def _is_free(folder):
+    """Whether nothing was trained in a run folder: it is missing or holds no more than a configuration."""
+    return not folder.is_dir() or all(item.name in UNTRAINED for item in folder.iterdir())
+
+
+def _is_of(folder, config):
+    """Whether a run folder trains this configuration, maybe longer or with the data at another place."""
+    try:
+        saved = vars(TrainConfig.load(folder / "config.json"))
+    except UserError:
+        return False
+    return all(value == saved[name] for name, value in vars(config).items() if name not in SAME_RUN)
 
 
 def train_command(config):
@@ -220,7 +258,7 @@ def draw(out, rows, manifest, objective, best):
     return ["figures/values.png", "figures/progress.png"]
 
 
-def _print(console, out, config, objective, names, best, comparison, figures):
+def _print(console, out, config, objective, names, best, comparison, figures, folder):
     from rich.table import Table
 
     if comparison:
@@ -236,7 +274,7 @@ def _print(console, out, config, objective, names, best, comparison, figures):
     print(f"results {out}/results.md · figures {', '.join(f'{out}/{path}' for path in figures)} · trials: tensorboard "
           f"--logdir {out}/tensorboard")  # fmt: skip
     command = train_command(config)
-    print(f"next:\n  python -m isra_keras.train --out {shlex.quote(str(Path(out) / 'best'))} --resume")
+    print(f"next:\n  python -m isra_keras.train --out {shlex.quote(str(folder))} --resume")
     if command is not None:
         print(f"the same in options:\n  {command}")
     longer = at_recipe_length(config)

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from isra_keras import train
@@ -42,8 +43,8 @@ def build_parser():
                      "long loses its trial (default 60)")  # fmt: skip
     add.add_argument("--out", metavar="DIR", help="search folder (default runs/tune-<dataset>-<task>-<method>[-isra])")
     add.add_argument("--quiet", action="store_true", help="no table while it runs")
-    for hidden in ("--resume", "--dry-run"):
-        parser.add_argument(hidden, action="store_true", help=argparse.SUPPRESS)
+    add.add_argument("--dry-run", action="store_true", help="print the space and the base configuration and stop")
+    parser.add_argument("--resume", action="store_true", help=argparse.SUPPRESS)  # what the same command does anyway
     return parser
 
 
@@ -80,10 +81,20 @@ def main(argv=None):
     out = Path(args.out) if args.out else default_folder(config)
     search = {"tuner": args.tuner, "objective": objective.name, "seeds": args.seeds, "max_trials": args.max_trials,
               "search_seed": args.search_seed}  # fmt: skip
-    if not cluster.is_worker():
-        records.check_manifest(out, records.manifest(config, space, search))
-    if finished(out, args.max_trials):
-        return conclude(out, args)
+    if args.dry_run:
+        show_space(config, space, out)
+        return 0
+    wanted = records.manifest(config, space, search)
+    if cluster.is_worker():
+        saved = records.check_worker(out, wanted, cluster.patience())
+        if finished(out, saved["search"]["max_trials"]):
+            print(f"All trials in '{out}' have ended; nothing is left for this worker.")
+            return 0
+    else:
+        records.check_manifest(out, wanted)
+        if finished(out, args.max_trials) and not cluster.is_chief():  # a chief tells its workers first
+            check_data(out, config)
+            return conclude(out, args)
     if args.local_workers and cluster.role() == "alone":
         status = _supervise(args, argv, out, objective, space)
     else:
@@ -99,10 +110,46 @@ def default_folder(config):
     return Path("runs") / name.replace("/", "_")
 
 
+def show_space(config, space, out):
+    """The base configuration and the dimensions, as tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    train.show_configuration(config)
+    table = Table(title=f"searched, into {out}")
+    for column in ("name", "values", "recipe"):
+        table.add_column(column)
+    for item in space:
+        table.add_row(item.name, item.text(), f"{item.default:g}" if isinstance(item.default, float) else str(item.default))
+    Console().print(table)
+
+
 def finished(out, max_trials):
     """Whether all trials have ended; then nothing heavy need be loaded."""
     rows = records.read_rows(out)
     return sum(row.status in ("COMPLETED", "FAILED") for row in rows) >= max_trials
+
+
+def load_images(config):
+    """The `Task` as it lies on the disk: of images where the backbone is frozen, whose features may differ by a bit from
+    machine to machine."""
+    from isra_keras.training.prepare import load_data
+
+    return load_data(replace(config, freeze_backbone=False))
+
+
+def check_data(out, config):
+    """Refuses to show a finished search as that of other data; data that are gone are no reason.
+
+    Raises:
+        UserError: names what differs.
+    """
+    try:
+        task = load_images(config)
+    except UserError as error:
+        print(f"note: the data were not compared with those of the search: {error}", file=sys.stderr)
+        return
+    records.add_data(out, records.fingerprint(task))
 
 
 def _search(args, out, config, objective, space):
@@ -116,19 +163,19 @@ def _search(args, out, config, objective, space):
 
 
 def _run_tuner(args, out, config, objective, space):
-    from isra_keras.training.prepare import check_task, load_data
+    from isra_keras.training.prepare import check_task
+
+    names = [item.name for item in space]
+    task = load_images(config)
+    check_task(task, config)
+    check_labels(task, args, objective)
+    if cluster.is_worker():
+        records.check_worker_data(out, records.fingerprint(task), cluster.patience())
+    else:
+        records.add_data(out, records.fingerprint(task))
     from tuning.oracles import make_oracle
     from tuning.view import View
 
-    names = [item.name for item in space]
-    task = load_data(config)
-    check_task(task, config)
-    if objective.is_oracle and not (task.target.labels >= 0).any():
-        raise UserError(
-            "Expected target labels for --objective oracle; there are none. Take a score: sel:mean_entropy."
-        )
-    if not cluster.is_worker():
-        records.add_data(out, records.fingerprint(task))
     quiet = args.quiet or bool(os.environ.get(local.PARENT))
     with View(out, objective, names, args.max_trials, seeds=args.seeds, quiet=quiet) as view:
         from isra_keras.training.determinism import make_deterministic
@@ -153,6 +200,22 @@ def _run_tuner(args, out, config, objective, space):
                 raise
             raise UserError(failures_text(out, args.max_failures)) from error
     return 0
+
+
+def check_labels(task, args, objective):
+    """Before the first trial.
+
+    Raises:
+        UserError: target labels are asked for, and there are none.
+    """
+    if (task.target.labels >= 0).any():
+        return
+    if objective.is_oracle:
+        raise UserError(
+            "Expected target labels for --objective oracle; there are none. Take a score: sel:mean_entropy."
+        )
+    if args.compare_objectives:
+        raise UserError("Expected target labels for --compare-objectives; there are none. Leave the option out.")
 
 
 def failures_text(out, limit):

@@ -79,11 +79,18 @@ def make_space(config, names=None, also=(), fixed=()):
         tuple of `Parameter`.
 
     Raises:
-        UserError: unknown names, dimensions of a plug-in that is off, or nothing left to search.
+        UserError: unknown names, dimensions without effect (of a plug-in that is off, of a backbone that learns
+            nothing of its own), nothing left to search, or a base that is distributed.
     """
+    if config.distribute != "none" or config.sync_batch_norm:
+        asked = "--sync-batch-norm" if config.distribute == "none" else f"'{config.distribute}'"
+        raise UserError(
+            f"Expected --distribute none in a search, whose trials take one device each; received {asked}. Spread the "
+            "trials instead: --local-workers N, or tuning/cluster.md."
+        )
     wanted = list(names if names is not None else SEMANTIC if config.semantic else PLAIN)
-    if names is None and (config.optimizer == "adam" or config.backbone == "features"):
-        # Adam knows no parts, and frozen features have no backbone that could learn.
+    inert = _no_multiplier(config)
+    if names is None and inert:
         wanted = [name for name in wanted if name != "backbone_multiplier"]
     wanted += [name for name in also if name not in wanted]
     for name in wanted:
@@ -91,10 +98,21 @@ def make_space(config, names=None, also=(), fixed=()):
             raise UserError(f"Expected names to search of {', '.join(NAMES)}; received '{name}'.")
         if name in NEEDS_SEMANTIC and not config.semantic:
             raise UserError(f"Expected --semantic to search '{name}', which belongs to the plug-in; it is off.")
+        if name == "backbone_multiplier" and inert:
+            raise UserError(f"Expected names that have an effect; 'backbone_multiplier' has none: {inert}. Leave it out.")
     wanted = [name for name in NAMES if name in wanted and name not in fixed]
     if not wanted:
         raise UserError(f"Expected something to search; all of it was given by hand ({', '.join(fixed)}).")
     return tuple(_parameter(name, config, "variant" in wanted) for name in wanted)
+
+
+def _no_multiplier(config):
+    """Why a backbone's rate can't be changed, "" where it can."""
+    if config.backbone == "features" or config.freeze_backbone:
+        return "frozen features have no backbone that could learn"
+    if config.optimizer == "adam":
+        return f"Adam, with which {config.method} trains here, has one rate for all parts"
+    return ""
 
 
 def describe(space):

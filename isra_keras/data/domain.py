@@ -72,6 +72,8 @@ class Task:
             None for folders of unlabelled images.
         kind: "images" or "features".
         image_size: side of the stored images (32 for glyphs); the side to resize files to (256); None for features.
+        dataset: name of the benchmark that `load_task` made it of; None for anybody's own data. Two benchmarks may have
+            the same domains, so the domains alone don't say which one it is.
     """
 
     name: str
@@ -81,3 +83,4 @@ class Task:
     shared_classes: tuple[str, ...] | None
     kind: str
     image_size: int | None
+    dataset: str | None = None

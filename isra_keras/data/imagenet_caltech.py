@@ -28,7 +28,7 @@ def imagenet_caltech_task(protocol, source, target, roots, allow_incomplete, on_
         classes = protocol.classes
         images = _validation(protocol, roots, {imagenet: own for imagenet, own in pairs}, classes, *options)
         shared = tuple(classes[own] for _, own in pairs)
-        return Task("C-I", caltech, images, classes, shared, "images", PHOTO_SIZE)
+        return Task("C-I", caltech, images, classes, shared, "images", PHOTO_SIZE, protocol.name)
     images = _training(protocol, roots, *options)
     folder = find_domain(protocol, target, roots)
     caltech = read_classes(protocol, target, folder, sorted(own for _, own in pairs), *options)
@@ -37,7 +37,7 @@ def imagenet_caltech_task(protocol, source, target, roots, allow_incomplete, on_
     classes = images.class_names
     caltech = type(caltech)(target, classes, labels, caltech.paths, None, caltech.bad_images)
     shared = tuple(classes[imagenet] for imagenet, _ in pairs)
-    return Task("I-C", images, caltech, classes, shared, "images", PHOTO_SIZE)
+    return Task("I-C", images, caltech, classes, shared, "images", PHOTO_SIZE, protocol.name)
 
 
 def _training(protocol, roots, allow_incomplete, on_bad_image):

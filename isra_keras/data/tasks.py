@@ -307,7 +307,7 @@ def _checked_pair(protocol, source, target):
 
 def _task(protocol, source, target, shared, image_size):
     name = "-".join(protocol.domains[domain.name] for domain in (source, target))
-    return Task(name, source, target, source.class_names, tuple(shared), protocol.kind, image_size)
+    return Task(name, source, target, source.class_names, tuple(shared), protocol.kind, image_size, protocol.name)
 
 
 def _glyph_task(protocol, source, target, seed):

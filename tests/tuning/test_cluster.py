@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -98,6 +99,71 @@ def test_killed_chief_goes_on_after_its_restart(tmp_path):
     assert finished(folder, 5)
     assert len(toy.runs(folder)) == 5, toy.runs(folder)  # the workers kept what they were doing
     assert processes.restarts["chief"] == 1 and processes.restarts["worker0"] == 0
+
+
+class Cluster:
+    """A chief's servicer and what workers would ask it, in this process."""
+
+    def __init__(self, folder, trials):
+        from keras_tuner.src import protos
+
+        self.messages = protos.get_service()
+        self.oracle = toy.make_tuner(folder, trials).oracle
+        self.servicer = cluster.make_servicer(self.oracle)
+
+    def ask(self, worker):
+        """(trial, its status) that the worker is given."""
+        from keras_tuner.src.engine.trial import Trial
+
+        trial = Trial.from_proto(
+            self.servicer.CreateTrial(self.messages.CreateTrialRequest(tuner_id=worker), None).trial
+        )
+        return trial, trial.status
+
+    def end(self, trial):
+        self.oracle.update_trial(trial.trial_id, {"sel:mean_entropy": 0.5})
+        trial.status = "COMPLETED"
+        self.servicer.EndTrial(self.messages.EndTrialRequest(trial=trial.to_proto()), None)
+
+
+def test_trial_of_the_last_running_worker_finds_another_one(tmp_path):
+    search = Cluster(tmp_path / "s", 2)
+    first, lost = search.ask("worker0")[0], search.ask("worker1")[0]
+    search.end(first)
+    assert search.ask("worker0")[1] == "IDLE" and not search.servicer.stop_triggered  # worker1 still runs a trial
+    search.servicer.reap(-1.0)  # worker1 died
+    taken, status = search.ask("worker0")
+    assert status == "RUNNING" and taken.trial_id == lost.trial_id and not search.servicer.finished()
+    search.end(taken)
+    assert search.servicer.waiting()  # until worker0 has heard of the end
+    assert search.ask("worker0")[1] == "STOPPED" and search.servicer.finished() and not search.servicer.waiting()
+
+
+def test_restarted_chief_waits_for_the_worker_of_a_trial(tmp_path):
+    Cluster(tmp_path / "s", 1).ask("worker0")
+    after = Cluster(tmp_path / "s", 1)
+    after.end(after.ask("worker0")[0])
+    assert after.servicer.finished() and after.servicer.waiting()
+    assert after.ask("worker0")[1] == "STOPPED" and not after.servicer.waiting()
+
+
+def test_restarted_chief_serves_workers_that_it_does_not_know(tmp_path, monkeypatch):
+    """All trials had ended when the chief died twice; a worker waits for it."""
+    before = Cluster(tmp_path / "s", 1)
+    before.end(before.ask("worker0")[0])
+    toy.make_tuner(tmp_path / "s", 1)
+    monkeypatch.setattr(cluster, "GRACE", 10.0)
+    monkeypatch.setenv("ISRA_TUNE_PATIENCE", "30")
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    for name, value in (("IP", "127.0.0.1"), ("PORT", str(local.free_port()))):
+        monkeypatch.setenv(f"KERASTUNER_ORACLE_{name}", value)
+    after = toy.make_tuner(tmp_path / "s", 1)
+    chief = threading.Thread(target=after.search)
+    chief.start()
+    time.sleep(1.5)  # as long as a worker may take to find the chief again
+    assert cluster.PatientClient(after.oracle).create_trial("worker1").status == "STOPPED"
+    chief.join(30)
+    assert not chief.is_alive()
 
 
 def test_half_of_the_variables_is_refused(monkeypatch):

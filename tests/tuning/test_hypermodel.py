@@ -1,5 +1,7 @@
 """Trials: the same numbers as `isra_keras.run`, usable from a notebook, failing with a reason."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,11 +10,15 @@ import keras  # noqa: E402
 import keras_tuner  # noqa: E402
 
 from isra_keras.data.domain import Domain, Task  # noqa: E402
+from isra_keras.data.protocols import protocols  # noqa: E402
+from isra_keras.data.tasks import load_task  # noqa: E402
+from isra_keras.errors import UserError  # noqa: E402
 from isra_keras.methods import METHODS  # noqa: E402
 from isra_keras.training.recipes import resolve  # noqa: E402
 from isra_keras.training.runner import run  # noqa: E402
 from tuning import ISRAHyperModel, objective, records  # noqa: E402
 from tuning import space as spaces  # noqa: E402
+from tuning.hypermodel import config_of  # noqa: E402
 from tuning.objectives import ORACLE, parse_objective  # noqa: E402
 from tuning.oracles import make_oracle  # noqa: E402
 from tuning.tensorboard import HParamsLog  # noqa: E402
@@ -169,3 +175,54 @@ def test_budget_shortens_the_training():
     assert shortened(settings(), 1).iterations == 3
     assert shortened(settings(), 9).iterations == 6 == shortened(settings(), None).iterations
     assert spaces.apply(settings(), {"tuner/epochs": 1}) == settings()
+
+
+def made_of(dataset, source, target, named=True, **changed):
+    """A task with a benchmark's domains and classes, as `load_task` would make it, of one sample each."""
+    protocol = protocols()[dataset]
+    sides = [Domain(name, protocol.classes, [0], None, np.zeros((1, 8, 8, 3), "uint8")) for name in (source, target)]
+    made = Task("x", *sides, protocol.classes, None, protocol.kind, None, dataset if named else None)
+    return replace(made, **changed)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_data_sets_that_share_their_domains_are_told_apart(named):
+    for dataset, backbone in (("office31", "resnet50"), ("office_caltech10", "mobilenet_v2"),
+                              ("office_caltech10_features", "features")):  # fmt: skip
+        for pair in (("amazon", "webcam"), ("dslr", "amazon")):
+            config = config_of(made_of(dataset, *pair, named), {})
+            assert (config.dataset, config.backbone, (config.source, config.target)) == (dataset, backbone, pair)
+
+
+def test_a_task_of_frozen_features_keeps_its_data_set_and_backbone():
+    config = config_of(made_of("office_caltech10", "dslr", "webcam", kind="features"), {})
+    assert (config.dataset, config.backbone, config.freeze_backbone) == ("office_caltech10", "mobilenet_v2", True)
+    assert load_task("glyphs").dataset == "glyphs"
+
+
+def test_two_data_sets_that_fit_are_refused_until_one_is_named(monkeypatch):
+    twin = replace(protocols()["office31"], name="office31_again")
+    monkeypatch.setattr("tuning.hypermodel.protocols", lambda: protocols() | {twin.name: twin})
+    task = made_of("office31", "dslr", "webcam", named=False)
+    with pytest.raises(UserError, match="office31, office31_again. Name it: dataset="):
+        config_of(task, {})
+    config = config_of(task, {"dataset": "office31"})
+    assert (config.source, config.target) == ("dslr", "webcam")  # and not the data set's default pair
+    strange = replace(task, class_names=("a", "b"))  # somebody's own folders of these names
+    assert config_of(strange, {}).dataset is None
+
+
+def test_a_frozen_backbone_computes_its_features_once(task, monkeypatch):
+    asked = []
+
+    def freeze(config, images):
+        asked.append(images.kind)
+        return task
+
+    monkeypatch.setattr("tuning.hypermodel.freeze", freeze)
+    images = replace(task, kind="images", image_size=8)
+    config = settings(backbone="mobilenet_v2", weights="imagenet", freeze_backbone=True)
+    model = ISRAHyperModel(images, config, names=["class2vec_weight"])
+    for _ in range(2):
+        assert model.build(keras_tuner.HyperParameters()).network.input_shape[1:] == (6,)
+    assert asked == ["images"] and model.task is task

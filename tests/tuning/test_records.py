@@ -2,12 +2,14 @@
 
 import json
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from isra_keras.data.domain import Domain, Task
 from isra_keras.errors import UserError
+from isra_keras.training.config import TrainConfig
 from isra_keras.training.recipes import resolve
 from tuning import records, report
 from tuning import space as spaces
@@ -26,6 +28,13 @@ def test_same_search_is_taken_and_may_grow(tmp_path):
     longer["search"]["max_trials"] = 9
     records.check_manifest(tmp_path / "s", longer)
     assert records.read_manifest(tmp_path / "s")["search"]["max_trials"] == 9
+
+
+def test_data_folder_that_moved_is_kept(tmp_path):
+    records.check_manifest(tmp_path, wanted(data_dir="old"))
+    records.check_manifest(tmp_path, wanted(data_dir="new"))
+    saved = records.read_manifest(tmp_path)
+    assert saved["config"]["data_dir"] == "new" and saved == json.loads(json.dumps(wanted(data_dir="new")))
 
 
 def test_another_search_is_refused_by_name(tmp_path):
@@ -101,6 +110,48 @@ def test_comparison_shows_what_each_score_would_have_chosen():
     assert entropy["gap"] == pytest.approx(0.3) and entropy["correlation"] == pytest.approx(0.5)
     assert oracle["trial"] == "2" and "ORACLE" in oracle["score"]
     assert report.oracle_line(table) == "ORACLE (target labels) would have chosen trial 2: 90.00 %."
+
+
+def test_best_folder_never_mixes_two_trials(tmp_path):
+    def write(trial, **given):
+        config = resolve(num_topics=8 * trial, **given)
+        return report.write_best(tmp_path, config, row(trial, 0.1, 0.5)).name, config
+
+    def saved(name):
+        return TrainConfig.load(tmp_path / name / "config.json")
+
+    assert write(1)[0] == "best"
+    name, second = write(2)  # nothing was trained there yet
+    assert name == "best" and saved("best") == second
+    (tmp_path / "best" / "checkpoints").mkdir()
+    name, moved = write(2, data_dir="new")
+    assert name == "best" and saved("best") == moved
+    name, third = write(3)
+    assert name == "best_trial_3" and saved(name) == third and saved("best") == moved
+    best = json.loads((tmp_path / "best.json").read_text())
+    assert (best["trial"], best["folder"]) == ("3", "best_trial_3")
+    longer = replace(third, iterations=9999)  # the run in it was made longer
+    (tmp_path / name / "config.json").write_text(longer.to_json())
+    (tmp_path / name / "checkpoints").mkdir()
+    assert write(3)[0] == name and saved(name) == longer
+    (tmp_path / name / "config.json").write_text(second.to_json())
+    with pytest.raises(UserError, match="best_trial_3"):
+        write(3)
+
+
+def test_conclusion_is_whole_though_there_is_nothing_to_compare(tmp_path, capsys):
+    records.check_manifest(tmp_path, wanted())
+    folder = tmp_path / "trial_0"
+    folder.mkdir()
+    values = {"class2vec_weight": 0.1, "alignment_weight": 0.1, "num_topics": 8}
+    state = {"trial_id": "0", "status": "COMPLETED", "score": 0.5, "message": None,
+             "hyperparameters": {"values": values}}  # fmt: skip
+    (folder / "trial.json").write_text(json.dumps(state))
+    assert report.conclude(tmp_path, compare=True) == 0
+    text = capsys.readouterr().out
+    assert "next:\n" in text and text.strip().splitlines()[-1].startswith("note: ") and "two trials" in text
+    for name in ("results.md", "best.json", "best/config.json", "figures/values.png"):
+        assert (tmp_path / name).is_file(), name
 
 
 def test_command_trains_what_was_found():

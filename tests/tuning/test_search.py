@@ -8,8 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from isra_keras.data.domain import Domain, Task
 from isra_keras.errors import UserError
 from tuning import records, search
 from tuning.view import View
@@ -29,6 +31,7 @@ def test_help_loads_nothing_heavy():
 @pytest.mark.parametrize("words, text", [
     (["--max-trials", "0"], "--max-trials"), (["--objective", "accuracy"], "sel:mean_entropy"),
     (["--also", "colour"], "colour"), (["--seeds", "0"], "--seeds"), (["--lease", "0"], "--lease"),
+    (["--distribute", "mirrored"], "--distribute none .*received 'mirrored'"), (["--sync-batch-norm"], "--sync-batch-norm"),
 ])  # fmt: skip
 def test_impossible_values_are_refused(words, text, tmp_path):
     with pytest.raises(UserError, match=text):
@@ -78,6 +81,120 @@ def test_table_cuts_no_number_at_eighty_columns():
     text = out.file.getvalue()
     assert text.count("0.0008314") == 3 == text.count("0.0003333") and "19.76 %" in text and "…" not in text
     assert "00*" in text and "best" in text and max(map(len, text.splitlines())) <= 80
+
+
+def act_as(name, monkeypatch):
+    """This process is the chief or a worker of a cluster."""
+    for key, value in (("TUNER_ID", name), ("ORACLE_IP", "127.0.0.1"), ("ORACLE_PORT", "1")):
+        monkeypatch.setenv(f"KERASTUNER_{key}", value)
+    monkeypatch.setenv("ISRA_TUNE_PATIENCE", "0.1")
+
+
+def words(out, *more):
+    return [*SMALL, "--out", str(out), *more]
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """What the command came to: the trials' status is 7, so that nothing is concluded after them."""
+    made = []
+    monkeypatch.setattr(search, "_search", lambda *args: made.append("trials") or 7)
+    monkeypatch.setattr(search, "conclude", lambda *args: made.append("conclusion") or 0)
+    return made
+
+
+def ended(out, count=2):
+    """Makes the folder's search a finished one."""
+    for number in range(count):
+        state = {"trial_id": str(number), "status": "COMPLETED", "score": 0.5, "message": None,
+                 "hyperparameters": {"values": {"class2vec_weight": 1.0}}}  # fmt: skip
+        (out / f"trial_{number}").mkdir()
+        (out / f"trial_{number}" / "trial.json").write_text(json.dumps(state))
+
+
+def some_task(value=0.0, label=0):
+    rows = np.full((9, 2), value, "float32")
+    source, target = (Domain("d", ("a",), np.full(9, item, "int32"), None, rows) for item in (0, label))
+    return Task("t", source, target, ("a",), None, "features", None)
+
+
+def test_worker_waits_for_the_search_and_takes_part_in_no_other(tmp_path, monkeypatch, steps):
+    out = tmp_path / "s"
+    act_as("worker0", monkeypatch)
+    with pytest.raises(UserError, match="Start the chief with the same --out"):
+        search.main(words(out))
+    assert not out.exists()
+    act_as("chief", monkeypatch)
+    assert search.main(words(out)) == 7
+    text = (out / "search.json").read_text()
+    act_as("worker0", monkeypatch)
+    for more in (["--seeds", "2"], ["--num-topics", "8"], ["--also", "receptor_l1"]):
+        with pytest.raises(UserError, match="search.seeds 1 -> 2|config.num_topics 4 -> 8|space.receptor_l1"):
+            search.main(words(out, *more))
+    assert search.main(words(out, "--max-trials", "9")) == 7 and steps == ["trials"] * 2
+    assert (out / "search.json").read_text() == text
+
+
+def test_worker_with_other_data_is_refused(tmp_path, monkeypatch):
+    act_as("worker0", monkeypatch)
+    args = search.build_parser().parse_args(words(tmp_path))
+    config, _, objective = search.base_configuration(args)
+    records.check_manifest(tmp_path, records.manifest(config, (), {}))
+    monkeypatch.setattr(search, "load_images", lambda config: some_task(1.0))
+    with pytest.raises(UserError, match="to name its data"):
+        search._run_tuner(args, tmp_path, config, objective, ())
+    records.add_data(tmp_path, records.fingerprint(some_task()))
+    text = (tmp_path / "search.json").read_text()
+    with pytest.raises(UserError, match="data.target 9 samples"):
+        search._run_tuner(args, tmp_path, config, objective, ())
+    assert (tmp_path / "search.json").read_text() == text
+
+
+def test_labels_that_are_asked_for_are_missed_before_the_first_trial(tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "load_images", lambda config: some_task(label=-1))
+    for more, text in ((["--compare-objectives"], "--compare-objectives"), (["--objective", "oracle"], "oracle")):
+        args = search.build_parser().parse_args(words(tmp_path, *more))
+        config, _, objective = search.base_configuration(args)
+        with pytest.raises(UserError, match=f"Expected target labels for .*{text}"):
+            search._run_tuner(args, tmp_path, config, objective, ())
+
+
+def test_after_the_end_a_worker_leaves_and_a_chief_still_serves(tmp_path, monkeypatch, steps):
+    assert search.main(words(tmp_path)) == 7
+    ended(tmp_path)
+    steps.clear()
+    monkeypatch.setattr(search, "load_images", lambda config: some_task())
+    act_as("worker9", monkeypatch)
+    assert search.main(words(tmp_path)) == 0 and not steps
+    act_as("chief", monkeypatch)
+    assert search.main(words(tmp_path)) == 7 and steps == ["trials"]
+    monkeypatch.delenv("KERASTUNER_TUNER_ID")
+    monkeypatch.delenv("KERASTUNER_ORACLE_IP")
+    monkeypatch.delenv("KERASTUNER_ORACLE_PORT")
+    assert search.main(words(tmp_path)) == 0 and steps == ["trials", "conclusion"]
+
+
+def test_finished_search_is_not_shown_for_other_data(tmp_path, monkeypatch, steps, capsys):
+    assert search.main(words(tmp_path)) == 7
+    ended(tmp_path)
+    records.add_data(tmp_path, records.fingerprint(some_task()))
+    monkeypatch.setattr(search, "load_images", lambda config: some_task(1.0))
+    with pytest.raises(UserError, match="data.source 9 samples"):
+        search.main(words(tmp_path))
+
+    def gone(config):
+        raise UserError("Expected a folder; it is gone.")
+
+    monkeypatch.setattr(search, "load_images", gone)  # moved away: the result is still there
+    assert search.main(words(tmp_path)) == 0 and steps == ["trials", "conclusion"]
+    assert "not compared" in capsys.readouterr().err
+
+
+def test_dry_run_shows_the_space_and_makes_nothing(tmp_path, capsys, steps):
+    assert search.main(["--dry-run", "--also", "receptor_l1", "--out", str(tmp_path / "s")]) == 0
+    text = capsys.readouterr().out
+    assert "8, 16, 32, 64, 128, 256" in text and "receptor_l1" in text and "iterations" in text
+    assert not steps and not (tmp_path / "s").exists()
 
 
 def start(out):

@@ -36,6 +36,21 @@ def test_without_the_plug_in_rate_and_multiplier_are_searched():
         spaces.make_space(resolve(), also=["topics"])
 
 
+@pytest.mark.parametrize("given, why", [
+    ({"method": "a2kt"}, "Adam, with which a2kt trains"), ({"dataset": "pacs_features"}, "frozen features"),
+    ({"dataset": "office31", "freeze_backbone": True}, "frozen features"),
+])  # fmt: skip
+def test_a_multiplier_without_effect_is_refused(given, why):
+    for semantic in (True, False):
+        config = resolve(**given, semantic=semantic)
+        assert "backbone_multiplier" not in [item.name for item in spaces.make_space(config)]
+        with pytest.raises(UserError, match=f"'backbone_multiplier' has none: {why}"):
+            spaces.make_space(config, also=["backbone_multiplier"])
+        with pytest.raises(UserError, match="Leave it out"):
+            spaces.make_space(config, ["backbone_multiplier"])
+    assert spaces.make_space(resolve(), also=["backbone_multiplier"])[-1].name == "backbone_multiplier"
+
+
 def test_both_variants_widen_the_weights():
     config = resolve(variant="paper")
     narrow = spaces.make_space(config)[0]
