@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import bench  # noqa: E402
 import evaluation_share  # noqa: E402
+import gpu_step  # noqa: E402
 import measure  # noqa: E402
 import readings  # noqa: E402
 import semantic_step  # noqa: E402
@@ -123,6 +124,15 @@ def test_the_page_names_the_command_for_a_gpu(folder):
     bench.write_page()
     page = (folder / "README.md").read_text(encoding="utf-8")
     assert "`python benchmarks/gpu_step.py`" in page and "not yet run on a GPU" in page
+
+
+def test_shares_of_the_ceiling_are_of_the_same_precision():
+    ceilings = {("jax", "float32"): 50.0, ("jax", "bfloat16"): 400.0}
+    line = {"backend": "jax", "precision": "mixed_bfloat16", "gflop": 2000.0, "isra_ms": 10.0}
+    assert gpu_step.share_of(line, ceilings) == {"ceiling_share": 0.5}  # 2 TFLOP in 10 ms
+    assert gpu_step.share_of(line | {"precision": "float32", "ours_ms": 400.0}, ceilings) == {"ceiling_share": 0.1}
+    assert gpu_step.share_of({"backend": "jax", "precision": "float32", "tflops": 50.0}, ceilings) == {}
+    assert gpu_step.share_of(line | {"precision": "mixed_float16"}, ceilings) == {}
 
 
 def test_a_script_ends_at_the_deadline_with_all_that_it_started(folder, monkeypatch, capsys):
