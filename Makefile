@@ -2,7 +2,8 @@
 # make test   the same set-up with the test tools, then the whole suite
 # make tune   the set-up with KerasTuner, then a label-free search of 12 trials on the embedded default into runs/tune
 # make faults kills at random moments and compares what is left, bit for bit; kills chiefs and workers of a search (slow)
-# make bench  speed: ratios against the bare work, other settings and a peer; writes benchmarks/README.md
+# make bench  the set-up with PyTorch, then speed in at most ten minutes: ratios against the bare work, other settings and
+#             a peer; writes benchmarks/README.md
 # make bundle makes the demo's run the one that the app opens where there is no other
 # make lint   ruff
 PYTHON ?= python3
@@ -36,13 +37,18 @@ $(VENV)/.tuning: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tuning]'
 	@touch $@
 
+# Without PyTorch the benchmarks skip its side and say so.
+$(VENV)/.bench: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]' && touch $@ || \
+	  echo "PyTorch could not be installed: the benchmarks go on without it."
+
 demo: $(VENV)/.core
 	$(BIN)/python -m isra_keras.train --out $(DEMO_OUT) --resume $(DEMO_FLAGS)
 
 bundle: demo
 	$(BIN)/python -m app.bundle $(DEMO_OUT)
 
-bench: $(VENV)/.core
+bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/bench.py $(BENCH_FLAGS)
 
 test: $(VENV)/.tests

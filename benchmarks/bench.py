@@ -1,6 +1,6 @@
 """All speed benchmarks in one go, their ratios, and the page about them: `make bench`.
 
-    python benchmarks/bench.py             every script at its quick setting, at most ten minutes on two cores
+    python benchmarks/bench.py             every script at its quick setting, at most ten minutes together
     python benchmarks/bench.py --report    measures nothing: only the page and its figures, from what is there
 
 Scripts write their lines to benchmarks/results/NAME.jsonl, at a quick setting to NAME_quick.jsonl. benchmarks/README.md
@@ -10,27 +10,34 @@ and benchmarks/figures/ are made from these lines (the full ones where there are
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import semantic_step
 from measure import RESULTS, ROOT, cell, table
+from readings import commands, reading
 
 PAGE, FIGURES = ROOT / "benchmarks" / "README.md", ROOT / "benchmarks" / "figures"
-HIDDEN = ("probe", "commit", "cores", "instructions", "tensorflow", "keras", "numpy")
-LIMIT = 600  # seconds a script, on a busy machine too
+MADE_ON = {"commit": "commit", "cores": "cores", "instructions": "processor", "tensorflow": "TensorFlow", "keras": "Keras",
+           "torch": "PyTorch"}  # fmt: skip
+"""{field of a line: its name under the tables}."""
+HIDDEN = ("probe", "kind", "numpy", *MADE_ON)
+MINUTES = 10.0
 
-SCRIPTS = {
-    "onednn": ["--quick"],
-    "train_step": ["--backbone", "small_cnn", "--steps", "40"],
-    "semantic_step": [],
-    "evaluation_share": [],
-    "adapt_peer": ["--quick"],
-    "input_pipeline": ["--quick"],
-    "mixed_precision": ["--quick"],
-}
-"""{script: arguments}; what is missing is named and skipped."""
+SCRIPTS = (
+    ("semantic_step", ["--quick"]),
+    ("train_step", ["--backbone", "small_cnn", "--jit"]),
+    ("train_step", ["--backbone", "features", "--jit"]),
+    ("adapt_peer", ["--quick"]),
+    ("input_pipeline", ["--quick"]),
+    ("evaluation_share", []),
+    ("onednn", ["--quick"]),
+    ("mixed_precision", ["--quick"]),
+)
+"""(script, arguments), what shows most first; what is missing is named and skipped."""
 
 TITLES = {
     "semantic_step": "ISRA's own step",
@@ -41,32 +48,8 @@ TITLES = {
     "onednn": "oneDNN",
     "mixed_precision": "Mixed precision",
     "adapt_peer": "Beside `adapt`",
+    "gpu_step": "On a GPU",
 }
-READING = {
-    "semantic_step": "Milliseconds of a step on (rows, depth) features; loop_over_ours: how many times as long the loop "
-    "takes; ours_over_floor: how many times as long as the bare products we take. Below it, one step in blocks: extra_mb "
-    "is what it takes beyond weights and gradients, whole_mb and difference those of the same step in one piece.",
-    "train_step": "isra_adds: share of BA3US's step that ISRA adds; seconds of a step.",
-    "input_pipeline": "ratio: images a second over those of the bare work (aim: target); share of a step that waits; "
-    "seconds from files to the first batch without the import of TensorFlow, memory with it (aims: target_seconds, "
-    "target_memory_mb).",
-    "evaluation_share": "share: of a run's time at the recipe's interval (steps between two evaluations).",
-    "evaluation_cheaper": "Milliseconds of an evaluation at two commits, run in turn: the older lines first.",
-    "onednn": "off_over_on: how many times as long a step takes without oneDNN.",
-    "mixed_precision": "ratio: how many times as long as float32's a step takes. Slower: this processor has neither "
-    "half-precision type, which is emulated; they are meant for GPUs and for processors with AVX512-BF16 or AMX. On "
-    "features half precision rounds the features and nothing more, so that equal accuracies say little.",
-    "adapt_peer": "ratio: our iterations a second over adapt's (aim: target); bare_ratio: of the compiled step alone; "
-    "cpu_ratio: of processor time; products_share: what the step's large matrix products alone, the same on both sides, "
-    "take of our bare step.",
-}
-"""{script: what its columns mean}, under the command."""
-
-COMMANDS = {
-    "semantic_step": ("", " --many"),
-    "train_step": (" --backbone mobilenet_v2", " --backbone resnet50", " --backbone small_cnn --steps 60"),
-}
-"""{script: arguments of the commands that made its lines} where it takes several."""
 
 LEFT_OUT = {"evaluation_cheaper": ("step_ms", "share", "eval_interval")}
 """{results: columns that say nothing in this comparison}."""
@@ -95,7 +78,7 @@ ENTRIES = {
     "adapt_peer": ("ratio", lambda line: line["method"], "our iterations a second over adapt's"),
     "train_step": (
         "isra_adds",
-        lambda line: f"{line['backbone']} {line['side']} px",
+        lambda line: f"{line['backbone']} {line['side']} px" if line["side"] else line["backbone"],
         "what ISRA adds, as a share of BA3US's step",
     ),
 }
@@ -105,34 +88,44 @@ ENTRIES = {
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="for all scripts together; the rest is left out")
     args = parser.parse_args(argv)
-    failed = [] if args.report else [name for name, options in SCRIPTS.items() if not run(name, options)]
+    deadline = time.monotonic() + 60 * args.minutes
+    failed = [] if args.report else [name for name, options in SCRIPTS if not run(name, options, deadline)]
     write_page()
     print(
         f"{PAGE.relative_to(ROOT)} and {FIGURES.relative_to(ROOT)}/ are new."
-        + (f" Failed: {', '.join(failed)}." if failed else "")
+        + (f" Failed or not done in {args.minutes:g} minutes: {', '.join(dict.fromkeys(failed))}." if failed else "")
     )
     return int(bool(failed))
 
 
-def run(name, options):
-    """Runs a script and shows what it says; False if it failed."""
+def run(name, options, deadline):
+    """Runs a script until the deadline at most and shows what it says; False if it failed or wasn't done."""
     script = Path(__file__).with_name(f"{name}.py")
     if not script.is_file():
         print(f"## {name}: there is no {script.name}; skipped\n", flush=True)
         return True
-    print(f"## {name} {' '.join(options)}", flush=True)
+    print(f"## {' '.join([name, *options])}", flush=True)
     started = time.monotonic()
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
-    try:
-        found = subprocess.run([sys.executable, str(script), *options], capture_output=True, text=True, timeout=LIMIT,
-                               cwd=ROOT, env=environment)  # fmt: skip
-    except subprocess.TimeoutExpired:
-        print(f"not done after {LIMIT} s\n", flush=True)
+    if deadline <= started:
+        print("left out: no time is left\n", flush=True)
         return False
-    print(found.stdout.strip() if found.returncode == 0 else found.stderr.strip()[-2000:])
-    print(f"({time.monotonic() - started:.0f} s)\n", flush=True)
-    return found.returncode == 0
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+    process = subprocess.Popen([sys.executable, str(script), *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True, cwd=ROOT, env=environment, start_new_session=True)  # fmt: skip
+    late = False
+    try:
+        said, errors = process.communicate(timeout=deadline - started)
+    except BaseException as error:  # Ctrl-C too: a session of its own does not get it
+        os.killpg(process.pid, signal.SIGKILL)  # with the processes that it started
+        said, errors = process.communicate()
+        late = isinstance(error, subprocess.TimeoutExpired)
+        if not late:
+            raise
+    print(said.strip() if late or not process.returncode else errors.strip()[-2000:])
+    print(f"({'stopped, no time is left; ' if late else ''}{time.monotonic() - started:.0f} s)\n", flush=True)
+    return not late and not process.returncode
 
 
 def lines_of(name):
@@ -145,27 +138,49 @@ def lines_of(name):
 
 def write_page():
     """benchmarks/README.md and the figures."""
-    parts = ["# Speed", "", "Generated by `python benchmarks/bench.py --report` from benchmarks/results/*.jsonl; measure anew with "
-             "`make bench`. Ratios are of one run in which both sides took turns; absolute times are of a shared machine.", ""]  # fmt: skip
+    parts = ["# Speed", "", "Generated by `python benchmarks/bench.py --report` from benchmarks/results/*.jsonl. The commands at the head "
+             "of a section made its lines and measure them anew. `make bench` runs quick forms of them, at most "
+             f"{MINUTES:g} minutes together; a section shows lines of a quick form (`--quick`) where there are no others. Ratios are "
+             "of one run in which both sides took turns; absolute times are of a shared machine.", ""]  # fmt: skip
     FIGURES.mkdir(exist_ok=True)
     for name, title in TITLES.items():
         lines, quick = lines_of(name)
-        if not lines:
-            continue
-        script = SAME_SCRIPT.get(name, name)
-        commands = [f"`python benchmarks/{script}.py{more}`" for more in COMMANDS.get(name, (" --quick" * quick,))]
-        parts += [f"## {title}", "", f"{', '.join(commands)}: {sentence(script)} {READING[name]}", ""]
-        for probe in dict.fromkeys(line.get("probe") for line in lines):
-            shown = [line for line in lines if line.get("probe") == probe]
-            hidden = [key for key in HIDDEN if key != "commit" or len({line.get("commit") for line in lines}) == 1]
-            hidden += LEFT_OUT.get(name, ())
-            parts += [table([{k: v for k, v in line.items() if k not in hidden} for line in shown]), ""]
-        figure = draw(name, lines)
-        more = FIGURES / f"{name}_many.png"
-        for picture in [one for one in (figure, more) if one and one.is_file()]:
-            parts += [f"![{title}]({picture.relative_to(PAGE.parent)})", ""]
-        parts += [measured_on(lines), ""]
+        if lines:
+            parts += section(name, title, lines, quick)
+        elif name == "gpu_step":
+            parts += [f"## {title}", "", f"`python benchmarks/gpu_step.py`: {sentence(name)} One command, not yet run on a GPU: "
+                      "benchmarks/results/gpu_step.jsonl is not there.", ""]  # fmt: skip
     PAGE.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
+
+
+def section(name, title, lines, quick):
+    """Rows of the page about a script's lines."""
+    made_by = ", ".join(commands(name, lines, quick))
+    parts = [f"## {title}", "", f"{made_by}: {sentence(SAME_SCRIPT.get(name, name))} {reading(name, lines)}", ""]
+    hidden = [key for key in HIDDEN if key != "commit" or len({line.get("commit") for line in lines}) == 1]
+    hidden += LEFT_OUT.get(name, ())
+    for probe in dict.fromkeys(kind_of(line) for line in lines):
+        shown = [line for line in lines if kind_of(line) == probe]
+        if name == "semantic_step":
+            shown = [semantic_step.with_aims(line) for line in shown]
+        parts += [table([{k: v for k, v in line.items() if k not in hidden} for line in shown]), ""]
+    for picture in pictures(name, lines):
+        parts += [f"![{title}]({picture.relative_to(PAGE.parent)})", ""]
+    return [*parts, measured_on(lines), ""]
+
+
+def kind_of(line):
+    """What tells a script's tables apart."""
+    return line.get("probe", line.get("kind"))
+
+
+def pictures(name, lines):
+    """Paths of the figures, drawn."""
+    drawn = [draw(name, lines)]
+    if name == "semantic_step" and len(semantic_step.exponents(lines)) == len(semantic_step.FITS):
+        drawn.append(FIGURES / semantic_step.FIGURE.name)
+        semantic_step.draw(lines, drawn[-1])
+    return [path for path in drawn if path]
 
 
 def sentence(name):
@@ -176,15 +191,8 @@ def sentence(name):
 
 def measured_on(lines):
     """What the lines say of the machine and the versions."""
-    seen = {key: list(dict.fromkeys(str(line[key]) for line in lines if line.get(key))) for key in HIDDEN[1:6]}
-    said = {
-        "commit": "commit",
-        "cores": "cores",
-        "instructions": "processor",
-        "tensorflow": "TensorFlow",
-        "keras": "Keras",
-    }
-    found = "; ".join(f"{said[key]} {', '.join(values)}" for key, values in seen.items() if values)
+    seen = {key: list(dict.fromkeys(str(line[key]) for line in lines if line.get(key))) for key in MADE_ON}
+    found = "; ".join(f"{MADE_ON[key]} {', '.join(values)}" for key, values in seen.items() if values)
     return found and found + "."
 
 

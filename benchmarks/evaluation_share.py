@@ -1,21 +1,27 @@
 """What evaluations (predictions, class weights, label-free scores) add to training, and of what they consist.
 
     python benchmarks/evaluation_share.py               glyphs, features and images; under two minutes on two cores
-    python benchmarks/evaluation_share.py --only afn    one case
+    python benchmarks/evaluation_share.py --only afn    one case; the others' lines stay
+    python benchmarks/evaluation_share.py --compare 3dba5a9815    some cases at that commit and here, in turn
 
 Each case trains a few steps and evaluates a few times as the runner (images) or the benchmark's cells (features, with
 all scores) do. The share is that of a run at the recipe's `eval_interval`: evaluation / (evaluation + interval x step),
 medians of both. Real data come from ISRA_TEST_DATA; without it only glyphs are measured.
-Writes benchmarks/results/evaluation_share.jsonl.
+Writes benchmarks/results/evaluation_share.jsonl; --compare writes evaluation_cheaper.jsonl, the older lines first.
 """
 
 import argparse
+import os
+import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
-from measure import data_folder, short, table, write
+from measure import ROOT, data_folder, read, renew, short, table, write
 
 CASES = {
     "glyphs": {"dataset": "glyphs", "method": "ba3us", "semantic": True, "iterations": 60, "eval_interval": 20},
@@ -33,24 +39,71 @@ CASES = {
                "semantic": False, "weights": "none", "image_size": 112, "crop_size": 96, "iterations": 6,
                "eval_interval": 2},
 }  # fmt: skip
-
-
 # Images: without BA3US, whose extra batch changes its size, hence is compiled anew, at every step of so short a run.
+COMPARED = ("shot", "afn", "a2kt")
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=tuple(CASES))
+    parser.add_argument("--compare", metavar="COMMIT", help=f"measure {', '.join(COMPARED)} (or --only) at both commits")
     parser.add_argument("--out", help="write the lines there instead")
     args = parser.parse_args(argv)
+    if args.compare:
+        lines = compare(args.compare, [args.only] if args.only else COMPARED, args.out)
+        print(table(lines, ["case", "when", "commit", "evaluation_ms", "parts_ms"]))
+        return
     names = [args.only] if args.only else [name for name in CASES if name == "glyphs" or data_folder()]
     lines = []
     for name in names:
         lines.append(measure(name, CASES[name]))
-        write("evaluation_share", lines, args.out)
+        renew("evaluation_share", lines[-1:], ("case",), args.out)
     print(table(lines, ["case", "method", "step_ms", "eval_interval", "evaluation_ms", "share", "parts_ms"]))
     if len(names) < len(CASES) and not args.only:
         print("Skipped what needs ISRA_TEST_DATA.")
+
+
+def compare(commit, names, out=None):
+    """Lines of cases in the code of a commit ("before") and in this one ("after"), which take turns."""
+    if not data_folder() and set(names) - {"glyphs"}:
+        raise SystemExit("Expected ISRA_TEST_DATA to name the folder of real data; received none. Set it, or take --only glyphs.")
+    found = {"before": [], "after": []}
+    with worktree(commit) as folder:
+        for name in names:
+            for when, root in (("before", folder), ("after", ROOT)):
+                found[when].append({"when": when} | measured_in(root, name))
+                lines = found["before"] + found["after"]
+                write("evaluation_cheaper", lines, out)
+    return lines
+
+
+def measured_in(root, name):
+    """The line of a case in the code that lies in `root`."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "line.jsonl"
+        command = [sys.executable, str(Path(root) / "benchmarks" / Path(__file__).name), "--only", name, "--out", str(out)]
+        done = subprocess.run(command, cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"Measuring {name} in {root} failed:\n{done.stderr[-2000:]}")
+        return read("evaluation_share", out)[0]
+
+
+@contextmanager
+def worktree(commit):
+    """A folder with the code of a commit, and in it today's scripts, which that commit need not have."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "code"
+        git = ["git", "-C", str(ROOT), "worktree"]
+        made = subprocess.run([*git, "add", "--quiet", "--detach", str(place), commit], capture_output=True, text=True)
+        if made.returncode:
+            raise SystemExit(f"Expected a commit of this repository; received {commit!r} ({made.stderr.strip()}). "
+                             "`git log --oneline` lists them.")  # fmt: skip
+        try:
+            for script in (Path(__file__).name, "measure.py"):
+                shutil.copy(Path(__file__).with_name(script), place / "benchmarks" / script)
+            yield place
+        finally:
+            subprocess.run([*git, "remove", "--force", str(place)], capture_output=True)
 
 
 def measure(name, values):

@@ -4,16 +4,17 @@
     python benchmarks/gpu_step.py --quick    tiny sizes, on whatever there is; prints and writes nothing
 
 For each backend: (a) steps of ISRA on BA3US and of BA3US alone over ResNet-50, 36 + 36 + 9 images of 224 px that lie
-on the device, in float32 (as the backend multiplies it: JAX with TensorFloat-32 where there is one) and in
-mixed_bfloat16; (b) the semantic step alone against a PyTorch loop over topics (benchmarks/topic_loop.py) and against the
-three batched products that it cannot do without; (c) what a large matrix product reaches. The two sides of a comparison
-take turns in one process, medians count. A line each in benchmarks/results/gpu_step.jsonl, with the device's name; lines
-of other devices stay.
+on the device, in float32 (as the backend multiplies it: JAX with TensorFloat-32 where there is one), mixed_bfloat16 and
+mixed_float16; (b) the semantic step alone against a PyTorch loop over topics (benchmarks/topic_loop.py) and against the
+three batched products that it cannot do without; (c) what a large matrix product reaches. `ceiling_share`: how much of
+that (a) with ISRA and (b) reach in the same precision; counted are convolutions and products, forward and twice backward.
+Sides take turns in one process, medians count. Lines go to benchmarks/results/gpu_step.jsonl; other devices' stay.
 """
 
 import argparse
 import importlib.util
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -29,7 +30,7 @@ FULL = {"backbone": "resnet50", "side": 224, "rows": [36, 36, 9], "feature_dim":
         "product": 8192}  # fmt: skip
 QUICK = {"backbone": "small_cnn", "side": 32, "rows": [4, 4, 1], "feature_dim": 16, "num_topics": 4, "width": 8,
          "classes": 5, "steps": 2, "sizes": [[16, 4]], "counts": [9], "product": 128}  # fmt: skip
-PRECISIONS = ("float32", "mixed_bfloat16")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 def main():
@@ -56,15 +57,31 @@ def collect(args):
     chosen = os.environ.get("KERAS_BACKEND")
     backends = [chosen] if chosen else [b for b in ("jax", "torch") if importlib.util.find_spec(b)]
     jobs = [{"kind": "product"}, {"kind": "semantic"}, *({"kind": "step", "precision": p} for p in PRECISIONS)]
-    deadline, lines = time.monotonic() + 60 * args.minutes, []
+    deadline, lines, ceilings = time.monotonic() + 60 * args.minutes, [], {}
     for job in jobs:
         for backend in backends:
             left = deadline - time.monotonic()
             if left < 20:
                 print(f"no time left for {backend} {job}", flush=True)
                 continue
-            lines += alone(backend, job | {"quick": args.quick}, left)
+            found = alone(backend, job | {"quick": args.quick}, left)
+            ceilings |= {(backend, line["precision"]): line["tflops"] for line in found if line["kind"] == "product"}
+            lines += [line | share_of(line, ceilings) for line in found]
     return lines
+
+
+def share_of(line, ceilings):
+    """{"ceiling_share": ...} of a line that counts its work, {} of others.
+
+    Args:
+        line: with "gflop", the work of one step, whose time is "ours_ms" or "isra_ms".
+        ceilings: {(backend, precision): TFLOP/s of a large matrix product}.
+    """
+    ceiling = ceilings.get((line["backend"], line["precision"].removeprefix("mixed_")))
+    if "gflop" not in line or not ceiling:
+        return {}
+    reached = line["gflop"] / line.get("ours_ms", line.get("isra_ms"))  # GFLOP a millisecond: TFLOP/s
+    return {"ceiling_share": round(reached / ceiling, 4)}
 
 
 def alone(backend, job, seconds):
@@ -170,12 +187,30 @@ def step_lines(setting, precision):
     models = {"isra": isra, "ba3us": make_model(setting, semantic=False)}
     found = turns({name: lambda m=model: m.train_on(batch)["loss"] for name, model in models.items()}, setting["steps"])
     images = sum(setting["rows"])
+    work = semantic_gflop(setting["feature_dim"], setting["num_topics"], images, setting["width"])
+    work += 3 * images * forward_gflop(isra.network)
     yield {
         "precision": precision, **{name: setting[name] for name in ("backbone", "side", "rows", "feature_dim", "num_topics")},
+        "receptor_width": setting["width"], "gflop": round(work, 6),
         **{f"{name}_ms": round(value, 3) for name, value in found.items()},
         **{f"{name}_images_per_second": round(1e3 * images / value, 1) for name, value in found.items()},
         "isra_share": round(1.0 - found["ba3us"] / found["isra"], 4), "isra_peak_memory_mb": memory,
     }  # fmt: skip
+
+
+def forward_gflop(network):
+    """GFLOP of a network's convolutions and matrix products for one image."""
+    total = 0
+    for layer in network._flatten_layers():
+        if getattr(layer, "kernel", None) is not None:
+            places = math.prod(layer.output.shape[1:-1])  # channels last; 1 of a dense layer
+            total += 2 * math.prod(layer.kernel.shape) * places
+    return total / 1e9
+
+
+def semantic_gflop(depth, topics, rows, width):
+    """GFLOP of the three batched products that the semantic step cannot do without."""
+    return 3 * 2 * topics * rows * depth * width / 1e9
 
 
 def make_batch(setting):
@@ -219,7 +254,9 @@ def semantic_lines(setting):
         for rows in setting["counts"]:
             functions, check = semantic_sides(depth, topics, rows, setting["width"])
             found = turns(functions, max(setting["steps"] // 2, 2))
-            line = {"depth": depth, "topics": topics, "rows": rows, **{f"{k}_ms": round(v, 3) for k, v in found.items()},
+            line = {"precision": "float32", "depth": depth, "topics": topics, "rows": rows, "receptor_width": setting["width"],
+                    "gflop": round(semantic_gflop(depth, topics, rows, setting["width"]), 6),
+                    **{f"{k}_ms": round(v, 3) for k, v in found.items()},
                     "ours_over_floor": round(found["ours"] / found["floor"], 3)}  # fmt: skip
             if keras.backend.backend() == "torch":
                 line |= {"loop_over_ours": round(found["loop"] / found["ours"], 3), "difference": check()}
@@ -348,7 +385,7 @@ def product_lines(setting):
 
     size = setting["product"]
     values = np.random.default_rng(0).normal(size=(size, size)).astype("float32")
-    for dtype in ("float32", "bfloat16"):
+    for dtype in ("float32", "bfloat16", "float16"):
         matrix = keras.ops.cast(keras.ops.convert_to_tensor(values), dtype)
         product = keras.ops.matmul
         if keras.backend.backend() == "jax":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
@@ -53,9 +54,34 @@ def write(name, lines, out=None):
         lines: list of flat dicts.
         out: another file, or None.
     """
-    path = Path(out) if out else RESULTS / f"{name}.jsonl"
     here = machine()
-    text = "".join(json.dumps(here | line) + "\n" for line in lines)  # a line that is kept says where it was made
+    _replace(name, [here | line for line in lines], out)  # a line that is kept says where it was made
+
+
+def renew(name, lines, keys, out=None):
+    """Puts lines in the place of those with the same values of `keys`; all others stay as they were written.
+
+    Args:
+        name, lines, out: as in `write`.
+        keys: names of the fields that say what a line measures.
+    """
+
+    def of(line):
+        return json.dumps([line.get(key) for key in keys])
+
+    here = machine()
+    new, told = {of(line): here | line for line in lines}, []
+    for line in read(name, out):
+        found = new.pop(of(line), line)
+        if of(found) not in map(of, told):
+            told.append(found)
+    _replace(name, [*told, *new.values()], out)
+
+
+def _replace(name, lines, out):
+    """Writes a file of lines whole or not at all."""
+    path = Path(out) if out else RESULTS / f"{name}.jsonl"
+    text = "".join(json.dumps(line) + "\n" for line in lines)
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(text, encoding="utf-8")
     os.replace(unfinished, path)
@@ -84,7 +110,7 @@ def instructions():
     except OSError:
         return ""
     flags = next((row.split(":")[1].split() for row in text.splitlines() if row.startswith("flags")), [])
-    return " ".join(name for name in ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16") if name in flags)
+    return " ".join(name for name in INSTRUCTIONS if name in flags)
 
 
 def peak_memory():

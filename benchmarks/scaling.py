@@ -5,17 +5,18 @@
 
 Weak scaling: each replica keeps the recipe's rows. The step is the network's forward and backward pass of a replica's
 rows, the objectives on the rows of ALL replicas (every replica computes them whole), the sum of gradients and the
-exchange of views; nothing overlaps. How much ISRA's objectives cost beside the network is read from
-benchmarks/results/train_step.jsonl; what that file does not hold is an assumption with a name.
+exchange of views; nothing overlaps. How much ISRA's objectives cost beside the network is read from a GPU's lines in
+benchmarks/results/gpu_step.jsonl, or else from train_step.jsonl; how fast a core decodes, from input_pipeline.jsonl. What
+these files do not hold is an assumption with a name.
 """
 
 import argparse
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 HERE = Path(__file__).parent
-MEASURED, PAGE = HERE / "results" / "train_step.jsonl", HERE / "SCALING.md"
+RESULTS, PAGE = HERE / "results", HERE / "SCALING.md"
 REPLICAS = (1, 8, 64, 512)
 BACKBONE_WEIGHTS = 23_534_592
 """Trainable, of `keras.applications.ResNet50` without its top; tests/benchmarking/test_scaling.py counts them."""
@@ -26,9 +27,24 @@ TOPIC_COPIES = 4
 attention itself exists in blocks of topics."""
 
 
+def lines_of(name):
+    """Lines of results, none where there is no file."""
+    path = RESULTS / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def decoding():
+    """Images a second that one thread read, decoded, resized and cropped when input_pipeline.py measured it."""
+    for line in lines_of("input_pipeline"):
+        if line.get("probe") == "rate" and line["from"] == "files":
+            return round(line["images_per_second"] / line["threads"], 1)
+    raise SystemExit("Expected the rate from files in benchmarks/results/input_pipeline.jsonl; received no such line. "
+                     "`python benchmarks/input_pipeline.py` measures it.")  # fmt: skip
+
+
 @dataclass
 class Assumptions:
-    """What is not measured here.
+    """What is not measured on such machines.
 
     Attributes:
         images_per_second: images through ResNet-50 at 224 px, forward and backward, on one GPU.
@@ -36,7 +52,7 @@ class Assumptions:
         inside: GB/s of a GPU's links inside of a machine.
         interconnect: GB/s of a machine's network, all its GPUs together.
         latency: microseconds of a hop of a collective.
-        decoding: images that one core decodes, resizes and crops in a second.
+        decoding: images that one core decodes, resizes and crops in a second; measured, of a thread here.
         cores: of a machine.
         memory: GB of a GPU.
         free: share of that memory which network and activations leave.
@@ -47,7 +63,7 @@ class Assumptions:
     inside: float = 200.0
     interconnect: float = 25.0
     latency: float = 20.0
-    decoding: float = 300.0
+    decoding: float = field(default_factory=decoding)
     cores: int = 64
     memory: float = 80.0
     free: float = 0.5
@@ -55,8 +71,9 @@ class Assumptions:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    given = asdict(Assumptions())
     for item in fields(Assumptions):
-        parser.add_argument("--" + item.name.replace("_", "-"), type=item.type, default=item.default)
+        parser.add_argument("--" + item.name.replace("_", "-"), type=item.type, default=given[item.name])
     parser.add_argument("--out", default=str(PAGE))
     args = vars(parser.parse_args())
     out = Path(args.pop("out"))
@@ -80,11 +97,21 @@ def target_images():
 
 
 def measured():
-    """The newest line of ResNet-50 in train_step.jsonl, one of a GPU if there is any."""
-    lines = [json.loads(line) for line in MEASURED.read_text(encoding="utf-8").splitlines()]
-    lines = [line for line in lines if line["backbone"] == "resnet50" and line["variant"] == "reference"]
-    on_gpu = [line for line in lines if "GPU" in str(line.get("device", ""))]
-    return (on_gpu or lines)[-1], bool(on_gpu)
+    """(line of a ResNet-50 step as train_step.py writes it, whether it is of a GPU): the fastest GPU's if there is any."""
+    on_gpu = [line for line in lines_of("gpu_step")
+              if line["kind"] == "step" and line["device"] != "cpu" and line["backbone"] == "resnet50"]  # fmt: skip
+    if on_gpu:
+        return as_train_step(min(on_gpu, key=lambda line: line["ba3us_ms"])), True
+    lines = lines_of("train_step")
+    return [line for line in lines if line["backbone"] == "resnet50" and line["variant"] == "reference"][-1], False
+
+
+def as_train_step(line):
+    """A line of gpu_step.jsonl in the words of train_step.jsonl."""
+    seconds = {"BA3US": line["ba3us_ms"] / 1e3, "ISRA + BA3US": line["isra_ms"] / 1e3}
+    adds = max(seconds["ISRA + BA3US"] / seconds["BA3US"] - 1, 0.0)  # less than nothing is noise
+    rows = dict(zip(("source", "target", "middle"), line["rows"]))
+    return line | {"seconds": seconds, "isra_adds": adds, "rows": rows}
 
 
 def row_cost(config, line):
@@ -115,7 +142,7 @@ def outlook(replicas, given):
     rows = {"source": config.batch_size, "target": config.batch_size, "middle": config.batch_size // 4}
     own = sum(rows.values())
     every = own * replicas
-    rate = own / line["seconds"]["BA3US"] if on_gpu else given.images_per_second
+    rate = sum(line["rows"].values()) / line["seconds"]["BA3US"] if on_gpu else given.images_per_second
     gradients = weights(config, classes) * FLOAT / 1e6
     views = every * (POOLED + 2 * (config.feature_dim + classes) + 2) * FLOAT / 1e6  # twice: the gradient comes back
     parts = {
@@ -154,11 +181,14 @@ def page(given):
     """Text of SCALING.md."""
     config, (line, on_gpu) = recipe(), measured()
     found = [outlook(replicas, given) for replicas in REPLICAS]
-    source = f"{line['seconds']['BA3US']} s for {sum(line['rows'].values())} images on {line['cores']} CPU cores"
-    note = "" if on_gpu else (
-        f"**No step on a GPU is measured**: the file has {source}. The rate of a GPU is therefore an assumption below, "
-        "and so is that ISRA costs the same share there. "
-    )  # fmt: skip
+    name, images = ("gpu_step" if on_gpu else "train_step") + ".jsonl", sum(line["rows"].values())
+    if on_gpu:
+        note = (f"The rate of a GPU is that of {line['device']} under {line['backend']} in {line['precision']}: "
+                f"{line['seconds']['BA3US']:.4f} s for {images} images. ")  # fmt: skip
+    else:
+        note = (f"**No step on a GPU is measured**: `results/{name}` has {line['seconds']['BA3US']} s for {images} images on "
+                f"{line['cores']} CPU cores. The rate of a GPU is therefore an assumption below, and so is that ISRA costs "
+                "the same share there. ")  # fmt: skip
     first = next((f"{one['replicas']} GPUs: {'; '.join(troubles(one, given))}" for one in found if troubles(one, given)),
                  "nothing up to 512 GPUs")  # fmt: skip
     table = ["|GPUs|rows a step|network|objectives|sum of gradients|views|step|images/s|of linear|hidden units|decoding a machine|",
@@ -173,11 +203,12 @@ def page(given):
         length.append(
             f"|{one['replicas']}|{one['steps']:,.0f}|{one['minutes']:.1f}|{'; '.join(troubles(one, given)) or 'nothing'}|"
         )
-    assumed = "\n".join(f"|{name}|{value:g}|{_meaning(name)}|" for name, value in asdict(given).items())
+    assumed = "\n".join(f"|{key}|{value:g}|{_meaning(key)}|" for key, value in asdict(given).items()
+                        if not (on_gpu and key == "images_per_second"))  # fmt: skip
     return f"""# What more GPUs would give on ImageNet-Caltech
 
 Written by `python benchmarks/scaling.py`: a calculation for `--distribute multi_worker`, not a measurement. {note}ISRA adds
-{100 * line["isra_adds"]:.2f} % to a step of BA3US (`results/train_step.jsonl`, J {line["num_topics"]}, d {line["feature_dim"]});
+{100 * line["isra_adds"]:.2f} % to a step of BA3US (`results/{name}`, J {line["num_topics"]}, d {line["feature_dim"]});
 scaled to this task's J {config.num_topics} and d {config.feature_dim}: {100 * row_cost(config, line):.2f} %.
 
 The recipe's rows for each GPU ({config.batch_size} source, {config.batch_size} target, {config.batch_size // 4} middle at the
@@ -202,6 +233,9 @@ First to break: {first}.
   do not scale in this form at all.
 
 ## Assumed
+
+`decoding` is `results/input_pipeline.jsonl`'s rate from files by its threads; that more cores decode as many times as much is
+the assumption.
 
 |name|value|meaning|
 |---|---:|---|

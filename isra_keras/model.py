@@ -101,8 +101,8 @@ class AdaptationModel(keras.Model):
 
         Args:
             optimizer: a Keras optimizer or None for `PartwiseSGD` with the schedule lr0 1e-3 (1 + 0.001 i)^-0.75.
-            jit_compile: compile the whole step with XLA. On a CPU it slows convolutions down by three. JAX compiles
-                in any case, PyTorch never does.
+            jit_compile: compile the whole step with XLA (benchmarks/train_step.py --jit measures what that gains).
+                JAX compiles in any case, PyTorch never does.
         """
         if optimizer is None:
             optimizer = PartwiseSGD(InverseDecay(1e-3), multipliers=self.default_multipliers())

@@ -77,6 +77,25 @@ def test_fit_equals_train_on_and_takes_a_shrinking_middle_batch():
     assert_same(weights_of(by_hand), weights_of(fitted))
 
 
+def test_one_step_is_compiled_for_each_size_of_the_middle_batch(monkeypatch):
+    own, traced = AdaptationModel.train_step, []
+
+    def counted(self, batch, *more, **options):
+        traced.append(batch["middle"]["images"].shape[0])
+        return own(self, batch, *more, **options)
+
+    monkeypatch.setattr(AdaptationModel, "train_step", counted)
+    sizes = [3, 2, 1, 3]
+    by_hand, fitted = make_model(), make_model()
+    by_hand.compile(), fitted.compile()
+    for step, size in enumerate(sizes):
+        by_hand.train_on(make_batch(step, size))
+    assert traced == [3, 2, 1]
+    traced.clear()
+    fitted.fit(batches(4, sizes.__getitem__), epochs=2, verbose=0)
+    assert traced == [3, 2, 1]
+
+
 @pytest.mark.parametrize("variant", ["paper", "reference"])
 def test_eager_graph_and_xla_agree(variant):
     results = []

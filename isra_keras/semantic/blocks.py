@@ -11,8 +11,8 @@ import keras
 from keras import ops
 
 BLOCK_BYTES = {"cpu": 4 * 2**20, "gpu": 256 * 2**20}
-"""Attention that exists at once. A few MiB stay in a processor's cache (benchmarks/semantic_step.py measures sizes);
-a GPU wants large products."""
+"""Attention that exists at once. A few MiB stay in a processor's cache (benchmarks/semantic_step.py --blocks measures
+sizes); a GPU wants large products."""
 
 
 def block_size(topic_block, num_topics, rows, depth, device=None):

@@ -1,6 +1,7 @@
 """benchmarks/SCALING.md is what its script writes, and the script's numbers hang together."""
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 
@@ -33,6 +34,37 @@ def test_what_breaks_is_said():
     poor = dataclasses.replace(GIVEN, cores=1, memory=1.0)
     said = " ".join(scaling.troubles(scaling.outlook(64, poor), poor))
     assert "hidden units" in said and "to decode" in said
+
+
+def test_a_step_on_a_gpu_is_read_before_one_on_a_cpu(tmp_path, monkeypatch):
+    line = {"kind": "step", "device": "Made GPU", "backend": "jax", "precision": "float32", "backbone": "resnet50",
+            "rows": [36, 36, 9], "feature_dim": 512, "num_topics": 256, "receptor_width": 128, "ba3us_ms": 81.0,
+            "isra_ms": 89.1}  # fmt: skip
+    others = [line | {"device": "cpu", "ba3us_ms": 1.0}, line | {"backbone": "small_cnn", "ba3us_ms": 1.0}, {"kind": "product"},
+              line | {"precision": "mixed_bfloat16", "ba3us_ms": 40.5, "isra_ms": 44.55}]  # fmt: skip
+    for name in ("train_step", "input_pipeline"):
+        (tmp_path / f"{name}.jsonl").write_bytes((scaling.RESULTS / f"{name}.jsonl").read_bytes())
+    (tmp_path / "gpu_step.jsonl").write_text("".join(json.dumps(one) + "\n" for one in [line, *others]))
+    monkeypatch.setattr(scaling, "RESULTS", tmp_path)
+    found, on_gpu = scaling.measured()
+    assert on_gpu and found["precision"] == "mixed_bfloat16" and found["isra_adds"] == pytest.approx(0.1)
+    one = scaling.outlook(1, GIVEN)
+    assert one["parts"]["network"] == pytest.approx(0.0405)  # 81 images at 2,000 a second
+    page = scaling.page(GIVEN)
+    assert "Made GPU" in page and "No step on a GPU" not in page and "|images_per_second|" not in page
+    (tmp_path / "gpu_step.jsonl").unlink()
+    assert not scaling.measured()[1]
+
+
+def test_the_rate_of_a_core_is_the_measured_one(tmp_path, monkeypatch):
+    lines = [{"probe": "rate", "from": source, "images_per_second": rate, "threads": 4}
+             for source, rate in (("decoded cache", 9000.0), ("files", 500.0))]  # fmt: skip
+    (tmp_path / "input_pipeline.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    monkeypatch.setattr(scaling, "RESULTS", tmp_path)
+    assert scaling.Assumptions().decoding == 125.0
+    (tmp_path / "input_pipeline.jsonl").unlink()
+    with pytest.raises(SystemExit, match="input_pipeline.py"):
+        scaling.Assumptions()
 
 
 def test_every_assumption_has_a_meaning():
