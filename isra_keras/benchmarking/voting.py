@@ -15,7 +15,8 @@ from isra_keras.selection.committee import agreement, vote
 NOTE = (
     "Every model votes with the checkpoint that it would be shipped with: of its evaluations that do not look collapsed the "
     "one of lowest mean entropy; a model without such an evaluation has no vote, source only always has one. The class "
-    "with most votes wins, a tie goes to the model of the best mean rank over the label-free scores. No target label is used. "
+    "with most votes wins; of equals the one with more votes over all rows, then that of the model with the best mean rank over "
+    "the label-free scores. No target label is used. "
 )
 
 

@@ -12,7 +12,8 @@ def vote(classes):
 
     Args:
         classes: (M, N) int, the class that each of M members gives each of N rows; at least one member. Of classes with
-            equally many votes the one wins that the earliest member gave: put the member that you trust most first.
+            equally many votes on a row the one wins that has more votes over all rows, since a target shows some classes
+            often and others never; then the one that the earliest member gave.
 
     Returns:
         (winners (N,) int64, shares (N,) float64 in (0, 1], the winner's part of the votes).
@@ -33,10 +34,10 @@ def vote(classes):
     counts = np.zeros((rows, len(names)), "int64")
     for given in positions:  # members are few, rows many
         counts[np.arange(rows), given] += 1
-    most = counts.max(axis=1, initial=0)
-    # Of each row the first member whose class has the most votes.
-    first = (counts[np.arange(rows), positions] == most).argmax(axis=0)
-    return classes[first, np.arange(rows)].astype("int64"), most / members
+    standing = np.where(counts > 0, counts * (classes.size + 1) + counts.sum(axis=0), 0)
+    # Of each row the first member whose class stands best.
+    first = (standing[np.arange(rows), positions] == standing.max(axis=1, initial=0)).argmax(axis=0)
+    return classes[first, np.arange(rows)].astype("int64"), counts.max(axis=1, initial=0) / members
 
 
 def agreement(classes):
