@@ -259,13 +259,15 @@ def show_configuration(config, quiet=False):
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text  # names of folders may hold what rich takes as markup
 
-    table = Table(title=f"{config.dataset or 'folders'}: {config.task_name}", show_header=False, box=None)
+    title = Text(f"{config.dataset or 'folders'}: {config.task_name}", style="table.title")
+    table = Table(title=title, show_header=False, box=None)
     hidden = {"format_version", "keep_checkpoints"} | (set() if config.semantic else SEMANTIC_ONLY)
     hidden |= {"distribute", "sync_batch_norm"} if config.distribute == "none" else set()
     for name, value in vars(config).items():
         if name not in hidden and value is not None and value != {}:
-            table.add_row(name, _text(value))
+            table.add_row(name, Text(_text(value)))
     Console().print(table)
 
 
@@ -306,14 +308,19 @@ def show_result(result, folders):
     else:
         console.print("The target has no labels: accuracy is unknown, the choice is label-free.")
     names, total = result.shared_classes, len(result.class_weights)
-    console.print(f"Judged shared: {len(names)} of {total} classes: {', '.join(names)}", highlight=False)
+    _say(console, f"Judged shared: {len(names)} of {total} classes: {', '.join(names)}")
     if labelled:
-        console.print(found_classes(names, present_classes(out)), highlight=False)
+        _say(console, found_classes(names, present_classes(out)))
     speed = f"{result.steps_per_second:.1f} it/s, {100 * result.data_wait_share:.0f} % of it waiting for data"
     console.print(f"{result.seconds:.0f} s ({speed})", highlight=False)
     typed = shlex.quote(str(out))
     print(f"model {out}/model.keras · report {out}/report/report.md · curves: tensorboard --logdir {typed}/tensorboard")
     print(f"next:\n  python -m isra_keras.evaluate {typed}\n  python -m isra_keras.predict {typed} IMAGES_OR_FOLDER")
+
+
+def _say(console, text):
+    """Wraps a sentence with names of classes: square brackets and colons in it are no markup."""
+    console.print(text, markup=False, emoji=False, highlight=False)
 
 
 def present_classes(out):

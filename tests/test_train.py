@@ -4,12 +4,16 @@ import json
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from isra_keras import cli, train
+from isra_keras.training.prepare import check_folder
+from isra_keras.training.recipes import resolve
+from isra_keras.training.results import Choice
 from tests.training.small_task import features_task
 
 SMALL = ["--iterations", "4", "--eval-interval", "2", "--batch-size", "6", "--feature-dim", "8", "--num-topics", "4",
@@ -137,6 +141,25 @@ def test_own_folders_with_a_labelled_and_an_unlabelled_target(folders, tmp_path,
     result = json.loads((tmp_path / "second" / "result.json").read_text())
     assert result["oracle"] is None and result["samples"] == 9
     assert "The target has no labels" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_names_in_square_brackets_are_shown_as_they_are(tmp_path, capsys, labelled):
+    """rich would take "[/new]" for the end of a style, and fail after hours of training."""
+    names = ["[/new] bus", "[red]cup", ":cat:"]
+    rows = [{"name": name, "count": int(labelled)} for name in names]
+    (tmp_path / "model.json").write_text(json.dumps({"classes": rows}))
+    choice = Choice(2, 0.5 if labelled else None, {"mean_entropy": 0.25})
+    result = SimpleNamespace(out=tmp_path, oracle=choice if labelled else None, selected=choice, last=choice, samples=4,
+                             select="mean_entropy", shared_classes=names[:2], class_weights=dict.fromkeys(names, 1.0),
+                             seconds=1.0, steps_per_second=2.0, data_wait_share=0.1)  # fmt: skip
+    train.show_result(result, {})
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Judged shared: 2 of 3 classes: [/new] bus, [red]cup" in text
+    assert ("missed :cat:" in text) == labelled
+    train.show_configuration(resolve(source_dir=tmp_path / "[/new] bus", target_dir=tmp_path / "[red]"))
+    text = "".join(capsys.readouterr().out.split())
+    assert "folders:[/new]bus-[red]" in text and "/[red]" in text.replace("folders:[/new]bus-[red]", "")
 
 
 def test_stopped_runs_say_how_to_go_on(tables, tmp_path, monkeypatch, capsys):
