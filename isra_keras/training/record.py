@@ -195,6 +195,10 @@ def folder_lock(folder):
             f"Expected to be alone in '{folder}'; process {name} is training there. Wait for it, end it, or take "
             "another --out."
         ) from None
+    except OSError as error:
+        raise UserError(
+            f"Expected to write in '{folder}'; the system refused: {error.strerror}. Take another --out."
+        ) from error
     try:
         owner.write_text(f"{os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         yield
