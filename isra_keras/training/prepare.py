@@ -69,16 +69,20 @@ def freeze(config, task, quiet=False):
     return frozen_task(config, task, quiet)
 
 
-def check_task(task, config):
-    """Raises:
-    UserError: a domain with fewer samples than a batch.
+def check_task(task, config, option="--batch-size", advice=""):
+    """Args:
+        task, config: of a run.
+        option: that sets the batch size. advice: for the end of the sentence; {} stands for the largest size.
+
+    Raises:
+        UserError: a batch of more samples than both domains have; names the smaller one.
     """
-    for side, domain in (("source", task.source), ("target", task.target)):
-        if len(domain) < config.batch_size:
-            raise UserError(
-                f"Expected --batch-size of at most {len(domain)}, the {side} domain '{domain.name}' has no more "
-                f"samples; received {config.batch_size}."
-            )
+    side, domain = min((("source", task.source), ("target", task.target)), key=lambda pair: len(pair[1]))
+    if len(domain) < config.batch_size:
+        raise UserError(
+            f"Expected {option} of at most {len(domain)}, the {side} domain '{domain.name}' has no more samples; "
+            f"received {config.batch_size}.{advice.format(len(domain))}"
+        )
 
 
 @contextmanager

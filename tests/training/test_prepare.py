@@ -58,8 +58,10 @@ def test_batch_larger_than_a_domain():
     check_task(task, features_config(batch_size=40))
     with pytest.raises(UserError, match="at most 40, the target domain 'two'.*received 41"):
         check_task(task, features_config(batch_size=41))
-    with pytest.raises(UserError, match="at most 60, the source domain 'one'"):
+    with pytest.raises(UserError, match="at most 40, the target domain 'two'.*received 61"):  # not 60 first, then 40
         check_task(task, features_config(batch_size=61))
+    with pytest.raises(UserError, match="at most 40, the source domain 'two'"):
+        check_task(dataclasses.replace(task, source=task.target, target=task.source), features_config(batch_size=61))
 
 
 def test_prepared_folder_holds_the_configuration_and_the_lock(tmp_path):
