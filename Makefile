@@ -37,7 +37,7 @@ $(VENV)/.tuning: $(VENV)/.core
 	@touch $@
 
 demo: $(VENV)/.core
-	$(BIN)/python -m isra_keras.train --out $(DEMO_OUT) --resume $(DEMO_FLAGS)
+	$(BIN)/python -m isra_keras.train --dataset glyphs --out $(DEMO_OUT) --resume $(DEMO_FLAGS)
 
 bundle: demo
 	$(BIN)/python -m app.bundle $(DEMO_OUT)
