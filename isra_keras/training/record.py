@@ -172,7 +172,7 @@ def report_bad_images(out, bad, say):
         path = out / "report" / "bad_images.csv"
         path.parent.mkdir(exist_ok=True)
         write_text(path, table(bad))
-        say(f"{summary(sorted(set(bad)))}; all in {path}")
+        say(f"{summary(sorted(set(bad)), shown=0)}; named in {path}")
 
 
 @contextmanager
@@ -180,7 +180,7 @@ def folder_lock(folder):
     """Holds a run folder; a second process is refused.
 
     Raises:
-        UserError: names the process that has it.
+        UserError: names the process that has it; the folder can't be written.
     """
     from filelock import FileLock, Timeout
 
