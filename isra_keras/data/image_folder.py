@@ -169,7 +169,7 @@ def make_domain(name, classes, files, labels, place, on_bad_image):
 
 def _inside(path, folder):
     """The path from the folder, if it lies in it."""
-    return os.path.relpath(path, folder) if str(path).startswith(f"{folder}{os.sep}") else path
+    return os.path.relpath(path, folder) if path.startswith(os.path.join(folder, "")) else path
 
 
 def table(bad_images):
