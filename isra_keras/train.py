@@ -186,11 +186,11 @@ def show_configuration(config, quiet=False):
     if quiet:
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text  # names of folders may hold what rich takes as markup
 
     title = Text(f"{config.dataset or 'folders'}: {config.task_name}", style="table.title")
-    table = Table(title=title, show_header=False, box=None)
+    table = Table("name", Column("value", overflow="fold"), title=title, show_header=False, box=None)
     hidden = {"format_version", "keep_checkpoints"} | (set() if config.semantic else SEMANTIC_ONLY)
     hidden |= {"distribute", "sync_batch_norm"} if config.distribute == "none" else set()
     for name, value in vars(config).items():
