@@ -43,7 +43,7 @@ $(VENV)/.bench: $(VENV)/.core
 	  echo "PyTorch could not be installed: the benchmarks go on without it."
 
 demo: $(VENV)/.core
-	$(BIN)/python -m isra_keras.train --out $(DEMO_OUT) --resume $(DEMO_FLAGS)
+	$(BIN)/python -m isra_keras.train --dataset glyphs --out $(DEMO_OUT) --resume $(DEMO_FLAGS)
 
 bundle: demo
 	$(BIN)/python -m app.bundle $(DEMO_OUT)

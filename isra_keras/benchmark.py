@@ -11,21 +11,29 @@ from pathlib import Path
 from isra_keras.cli import run as run_cli
 from isra_keras.errors import UserError
 
-EPILOG = """A grid:   python -m isra_keras.benchmark --dataset office_caltech10_features --methods all --seeds 3 --jobs 2
-Own data: python -m isra_keras.benchmark --source-dir catalogue/ --target-dir photos/ --methods source_only,ba3us,shot
-A file:   python -m isra_keras.benchmark grid.toml
-A report: python -m isra_keras.benchmark --report benchmarks/results/*_features.jsonl --out RESULTS.md
-A choice: python -m isra_keras.benchmark --choose benchmarks/results/*_features.jsonl
+EPILOG = """A grid:
+  python -m isra_keras.benchmark --dataset office_caltech10_features --seeds 3
+Own data:
+  python -m isra_keras.benchmark --source-dir catalogue/ --target-dir photos/ \\
+    --methods source_only,ba3us,shot
+A file:
+  python -m isra_keras.benchmark grid.toml
+A report:
+  python -m isra_keras.benchmark --report benchmarks/results/*_features.jsonl \\
+    --out RESULTS.md
+A choice:
+  python -m isra_keras.benchmark --choose benchmarks/results/*_features.jsonl
 
-Finished cells are passed over: the same command goes on after a kill. Cells are told apart by dataset, task, method,
-semantic, seed and --set; after a change of the code, take another --out."""
+Finished cells are passed over: the same command goes on after a kill. Cells are
+told apart by dataset, task, method, semantic, seed and --set; after a change of
+the code, take another --out."""
 
 
 def build_parser():
     """The command line's options."""
     parser = argparse.ArgumentParser(
         prog="python -m isra_keras.benchmark",
-        description="Trains a grid of methods x {without, with ISRA} x tasks x seeds, one line of jsonl for each cell.",
+        description="Trains a grid of methods x {without, with ISRA} x tasks x seeds, one line of\njsonl for each cell.",
         epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("grid", nargs="?", metavar="GRID", help="file of a grid, TOML or .json, instead of the options")

@@ -79,11 +79,17 @@ def rebuild_task(config, data_dir=None):
         data_dir: where the dataset is now; None for where it was.
 
     Raises:
-        UserError: if data is missing.
+        UserError: if data is missing; a `data_dir` for a run of a user's own folders.
     """
     from isra_keras.data import tasks
 
     bad = config.get("on_bad_image") or "skip"
+    if config.get("source_dir") and data_dir:
+        raise UserError(
+            f"Expected --data-dir for a dataset; the run is of the folders '{config['source_dir']}' and "
+            f"'{config['target_dir']}'. If they have moved, write where they are now into the run's config.json "
+            "(source_dir, target_dir)."
+        )
     if config.get("source_dir"):
         return tasks.folder_task(config["source_dir"], config["target_dir"], on_bad_image=bad)
     if not config.get("dataset"):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from isra_keras.cli import run as run_cli
 from isra_keras.errors import UserError
+from isra_keras.training.asked import configuration, configurations, given_values  # noqa: F401 - `tuning` asks here
 from isra_keras.training.cluster import is_chief
 
 EXPLAINED = {
@@ -99,19 +100,17 @@ def _training_options(add):
     add.add_argument("--guard", action=argparse.BooleanOptionalAction, default=None,
                      help="keep no model that looks collapsed while there is a sound one (default)")  # fmt: skip
     add.add_argument("--select", metavar="SCORE", help="label-free score that picks the model (default "
-                     "mean_entropy): information_maximisation, snd, bnm, dev, source_accuracy, source_risk")  # fmt: skip
+                     "mean_entropy): information_maximisation, snd, bnm, dev, source_accuracy, source_risk, last (none does)")  # fmt: skip
 
 
 def _run_options(add):
     add.add_argument("--seed", type=int, metavar="N", help="of weights, order and augmentation (0)")
     add.add_argument("--seeds", type=int, metavar="K", help="K runs, OUT/seed0 to OUT/seed<K-1>, and their mean ± std")
     add.add_argument("--out", metavar="DIR", help="run folder (default runs/<task>-<method>, numbered)")
-    add.add_argument("--resume", action="store_true", help="go on with the run in --out; starts it if there is none")
+    add.add_argument("--resume", action="store_true", help="go on with the run in --out; starts one if there "
+                     "is none and the data is named")  # fmt: skip
     add.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
     add.add_argument("--quiet", action="store_true", help="no progress")
-
-
-RUN_ONLY = ("task", "option", "seeds", "out", "resume", "dry_run", "quiet")
 
 
 def main(argv=None):
@@ -135,14 +134,12 @@ def main(argv=None):
     if args.resume and not args.out:
         raise UserError("Expected --out with --resume: the folder of the run to go on with.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if args.seeds is None:
-        config = configuration(given, args.out, args.resume)
-        folders = {Path(args.out) if args.out else free_folder(config): config}
-    else:
-        config = configuration(given | {"seed": 0}, None, False)
-        base = Path(args.out) if args.out else free_folder(config)
-        folders = {base / f"seed{seed}": configuration(given | {"seed": seed}, base / f"seed{seed}", args.resume)
-                   for seed in range(args.seeds)}  # fmt: skip
+    folders = configurations(given, args.out, args.resume, args.seeds)
+    config = next(iter(folders.values()))
+    if args.dry_run:  # a run finds these as it builds its network
+        from isra_keras.training.build import check_parts
+
+        check_parts(config)
     show_configuration(config, args.quiet or not is_chief(config))
     if args.dry_run:
         return 0
@@ -177,75 +174,6 @@ def _train(folders, args):
     return 0
 
 
-def given_values(args):
-    """{name: value} of what the user gave, as `resolve` takes it.
-
-    Raises:
-        UserError: --task and --source together, an --option without "=".
-    """
-    values = {name: value for name, value in vars(args).items() if name not in RUN_ONLY and value is not None}
-    if args.task:
-        if args.source or args.target:
-            raise UserError("Expected --task or --source and --target; received both.")
-        from isra_keras.data.tasks import resolve_task_name
-        from isra_keras.training.config import TrainConfig
-
-        pair = resolve_task_name(args.dataset or TrainConfig.dataset, args.task)
-        values |= dict(zip(("source", "target"), pair))
-    if args.option:
-        values["method_options"] = dict(_option(text) for text in args.option)
-    if (args.source_dir or args.target_dir) and (args.dataset or args.task or args.source or args.target):
-        raise UserError("Expected --dataset, or --source-dir and --target-dir; received both.")
-    return values
-
-
-def _option(text):
-    """("mu", 4) of "mu=4"; a value that is no JSON is a text."""
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise UserError(f"Expected --option as NAME=VALUE; received '{text}'.")
-    try:
-        return name.strip().replace("-", "_"), json.loads(value)
-    except ValueError:
-        return name.strip().replace("-", "_"), {"None": None, "True": True, "False": False}.get(value, value)
-
-
-def configuration(given, out, resume):
-    """The resolved configuration; on `resume` that of the run, over which given values must not differ."""
-    from isra_keras.training.config import TrainConfig
-    from isra_keras.training.recipes import resolve
-
-    path = Path(out or ".") / "config.json"
-    if not (resume and path.is_file()):
-        return resolve(**given)
-    saved = TrainConfig.load(path)
-    for name, value in _canonical(given, saved).items():
-        if isinstance(value, dict):
-            value = getattr(saved, name) | value
-        setattr(saved, name, value)
-    return saved.validate()
-
-
-def _canonical(given, saved):
-    """The same values with the full names of domains."""
-    if not saved.dataset:
-        return given
-    from isra_keras.data.tasks import resolve_domain
-
-    sides = (side for side in ("source", "target") if side in given)
-    return given | {side: resolve_domain(saved.dataset, given[side]) for side in sides}
-
-
-def free_folder(config):
-    """runs/<task>-<method>, with a number if that is taken."""
-    name = f"{config.dataset or 'folders'}-{config.task_name}-{config.method}{'-isra' if config.semantic else ''}"
-    path, number = Path("runs") / name.replace("/", "_"), 1
-    while path.exists():
-        number += 1
-        path = Path("runs") / f"{name.replace('/', '_')}-{number}"
-    return path
-
-
 def resume_command(args, out):
     """What to type to go on."""
     folder = out if args.seeds is None else out.parent
@@ -258,14 +186,16 @@ def show_configuration(config, quiet=False):
     if quiet:
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
+    from rich.text import Text  # names of folders may hold what rich takes as markup
 
-    table = Table(title=f"{config.dataset or 'folders'}: {config.task_name}", show_header=False, box=None)
+    title = Text(f"{config.dataset or 'folders'}: {config.task_name}", style="table.title")
+    table = Table("name", Column("value", overflow="fold"), title=title, show_header=False, box=None)
     hidden = {"format_version", "keep_checkpoints"} | (set() if config.semantic else SEMANTIC_ONLY)
     hidden |= {"distribute", "sync_batch_norm"} if config.distribute == "none" else set()
     for name, value in vars(config).items():
         if name not in hidden and value is not None and value != {}:
-            table.add_row(name, _text(value))
+            table.add_row(name, Text(_text(value)))
     Console().print(table)
 
 
@@ -306,14 +236,19 @@ def show_result(result, folders):
     else:
         console.print("The target has no labels: accuracy is unknown, the choice is label-free.")
     names, total = result.shared_classes, len(result.class_weights)
-    console.print(f"Judged shared: {len(names)} of {total} classes: {', '.join(names)}", highlight=False)
+    _say(console, f"Judged shared: {len(names)} of {total} classes: {', '.join(names)}")
     if labelled:
-        console.print(found_classes(names, present_classes(out)), highlight=False)
+        _say(console, found_classes(names, present_classes(out)))
     speed = f"{result.steps_per_second:.1f} it/s, {100 * result.data_wait_share:.0f} % of it waiting for data"
     console.print(f"{result.seconds:.0f} s ({speed})", highlight=False)
     typed = shlex.quote(str(out))
-    print(f"model {out}/model.keras · report {out}/report/report.md · curves: tensorboard --logdir {typed}/tensorboard")
+    print(f"model:  {out}/model.keras\nreport: {out}/report/report.md\ncurves: tensorboard --logdir {typed}/tensorboard")
     print(f"next:\n  python -m isra_keras.evaluate {typed}\n  python -m isra_keras.predict {typed} IMAGES_OR_FOLDER")
+
+
+def _say(console, text):
+    """Wraps a sentence with names of classes: square brackets and colons in it are no markup."""
+    console.print(text, markup=False, emoji=False, highlight=False)
 
 
 def present_classes(out):

@@ -189,3 +189,9 @@ def test_help_and_refusals_are_light():
            "try: benchmark.main(['--dataset', 'pacs_features', '--methods', 'x'])\n" \
            "except Exception: pass\nsys.exit(any(name in sys.modules for name in ('tensorflow', 'keras', 'scipy')))"  # fmt: skip
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_help_fits_a_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = benchmark.build_parser().format_help()
+    assert max(map(len, text.splitlines())) <= 80, max(text.splitlines(), key=len)

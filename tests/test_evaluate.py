@@ -109,6 +109,13 @@ def test_data_is_found_as_the_run_found_it(data, run_dir, capsys):
     ]
 
 
+def test_a_data_dir_does_not_move_own_folders(data, run_dir, capsys):
+    (run_dir / "config.json").write_text(json.dumps({"source_dir": "s", "target_dir": "t"}))
+    assert cli.run(evaluate.main, [str(run_dir), "--data-dir", "new"]) == 2
+    error = capsys.readouterr().err
+    assert "folders 's' and 't'" in error and "config.json" in error and not data.calls
+
+
 def test_refuses(data, run_dir, capsys):
     data.task.class_names = ("blue", "green", "yellow")
     assert cli.run(evaluate.main, [str(run_dir)]) == 2

@@ -4,12 +4,16 @@ import json
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from isra_keras import cli, train
+from isra_keras.training.prepare import check_folder
+from isra_keras.training.recipes import resolve
+from isra_keras.training.results import Choice
 from tests.training.small_task import features_task
 
 SMALL = ["--iterations", "4", "--eval-interval", "2", "--batch-size", "6", "--feature-dim", "8", "--num-topics", "4",
@@ -139,6 +143,27 @@ def test_own_folders_with_a_labelled_and_an_unlabelled_target(folders, tmp_path,
     assert "The target has no labels" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_names_in_square_brackets_are_shown_as_they_are(tmp_path, capsys, labelled):
+    """rich would take "[/new]" for the end of a style, and fail after hours of training."""
+    names = ["[/new] bus", "[red]cup", ":cat:"]
+    rows = [{"name": name, "count": int(labelled)} for name in names]
+    (tmp_path / "model.json").write_text(json.dumps({"classes": rows}))
+    choice = Choice(2, 0.5 if labelled else None, {"mean_entropy": 0.25})
+    result = SimpleNamespace(out=tmp_path, oracle=choice if labelled else None, selected=choice, last=choice, samples=4,
+                             select="mean_entropy", shared_classes=names[:2], class_weights=dict.fromkeys(names, 1.0),
+                             seconds=1.0, steps_per_second=2.0, data_wait_share=0.1)  # fmt: skip
+    train.show_result(result, {})
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Judged shared: 2 of 3 classes: [/new] bus, [red]cup" in text
+    assert ("missed :cat:" in text) == labelled
+    train.show_configuration(resolve(source_dir=tmp_path / "[b]shop", target_dir=tmp_path / "[red]"))
+    text = capsys.readouterr().out
+    folded = "".join(text.split())
+    assert "folders: [b]shop-[red]" in text and folded.count("[b]shop") == folded.count("[red]") == 2
+    assert str(tmp_path) in folded and "…" not in text  # a long path is folded, not cut
+
+
 def test_stopped_runs_say_how_to_go_on(tables, tmp_path, monkeypatch, capsys):
     from isra_keras.training import runner
     from isra_keras.training.interrupt import Interrupted
@@ -153,7 +178,77 @@ def test_stopped_runs_say_how_to_go_on(tables, tmp_path, monkeypatch, capsys):
     assert f"--out {tmp_path / 'runs'} --seeds 2 --resume" in capsys.readouterr().err
 
 
+def test_stopped_seeds_go_on_with_the_configuration_of_the_first(tables, tmp_path, monkeypatch, capsys):
+    """The printed command says nothing of what was trained; seed 1 has no folder yet when seed 0 is stopped."""
+    from isra_keras.training import runner
+    from isra_keras.training.interrupt import Interrupted
+
+    def stopped(config, out, *args, **kwargs):
+        out.mkdir(parents=True)
+        (out / "config.json").write_text(config.to_json())
+        raise Interrupted(15, 3, out)
+
+    base = tmp_path / "runs"
+    with monkeypatch.context() as patched:
+        patched.setattr(runner, "run", stopped)
+        assert call(*tables, "--out", base, "--seeds", 2, "--method", "source_only") == 143
+    command = capsys.readouterr().err.strip().splitlines()[-1].split()
+    assert call(*command[3:]) == 0
+    assert "pacs_features" in capsys.readouterr().out  # the table shows what is trained
+    configs = [json.loads((base / f"seed{seed}" / "config.json").read_text()) for seed in (0, 1)]
+    assert [config.pop("seed") for config in configs] == [0, 1] and configs[0] == configs[1]
+    assert configs[0]["method"] == "source_only" and configs[0]["iterations"] == 4
+    assert len(json.loads((base / "summary.json").read_text())["accuracy"]["selected"]["values"]) == 2
+
+
+def test_runs_of_own_folders_go_on_from_another_directory(folders, tmp_path, monkeypatch):
+    source, target, out = folders
+    monkeypatch.chdir(tmp_path)
+    given = train.given_values(train.build_parser().parse_args(["--source-dir", "shop", "--target-dir", "street"]))
+    out.mkdir()
+    (out / "config.json").write_text(train.configuration(given, None, False).to_json())
+    monkeypatch.chdir(source)
+    again = train.given_values(train.build_parser().parse_args(["--source-dir", "../shop/", "--target-dir", str(target)]))
+    config = train.configuration(again, out, True)
+    assert (config.source_dir, config.target_dir) == (str(source), str(target))
+    check_folder(out, config, True)
+
+
 # ---------------------------------------------------------------- what is wrong
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--backbone", "vgg"], ["resnet50", "small_cnn", "'vgg'"]),
+        (["--backbone", "mobilenet_v2", "--weights", "no.weights.h5"], ["existing file", "no.weights.h5", "not there"]),
+        (["--option", "nu=1"], ["mu", "'nu'"]),
+    ],
+)
+def test_dry_run_checks_what_a_run_would(arguments, words, tmp_path, capsys):
+    refused(capsys, tmp_path / "run", [*arguments, "--out", tmp_path / "run", "--dry-run"], *words)
+
+
+def test_resume_of_what_is_not_there_starts_no_other_run(tables, folders, tmp_path, capsys):
+    typo = tmp_path / "typo"
+    for more in ([], ["--method", "shot"], ["--seeds", 2], ["--data-dir", tmp_path]):
+        refused(capsys, typo, ["--out", typo, "--resume", *more], f"run in '{typo}'", "name the data", "--dataset")
+    for number in range(2):
+        (tmp_path / "many" / f"seed{number}").mkdir(parents=True)
+        (tmp_path / "many" / f"seed{number}" / "config.json").write_text(resolve(seed=number).to_json())
+    refused(capsys, typo, ["--out", tmp_path / "many", "--resume"], "holds 2 of seeds", "--seeds 2")
+    refused(capsys, typo, ["--out", tmp_path / "many" / "seed0", "--resume", "--seeds", 2], "single run")
+    assert call("--dataset", "glyphs", "--out", typo, "--resume", "--dry-run") == 0  # as `make demo` begins
+    assert "glyphs" in capsys.readouterr().out
+
+
+def test_seeds_that_differ_in_more_than_the_seed_are_not_summarised(tmp_path, capsys):
+    for number, topics in enumerate((32, 16)):
+        out = tmp_path / "runs" / f"seed{number}"
+        out.mkdir(parents=True)
+        (out / "config.json").write_text(resolve(seed=number, num_topics=topics).to_json())
+    arguments = ["--out", tmp_path / "runs", "--resume", "--seeds", 2, "--quiet"]
+    refused(capsys, tmp_path / "none", arguments, "in the seed alone", "'seed1'", "num_topics 32 and 16")
 
 
 def refused(capsys, out, arguments, *words):

@@ -38,14 +38,7 @@ def load_file(base, path, backbone):
     Raises:
         UserError: if the file is missing, of another kind, broken, or of another network.
     """
-    path = _find(Path(path))
-    if not path.is_file():
-        raise UserError(
-            f"Expected weights 'imagenet', 'none' or an existing file; received '{path}', which is "
-            f"{'a folder' if path.is_dir() else 'not there'}."
-        )
-    if not str(path).endswith(SUFFIXES):
-        raise UserError(f"Expected a weights file ending in {', '.join(SUFFIXES)}; received '{path.name}'.")
+    path = find_file(path)
     expected = f"Expected weights of {backbone}: {describe(base.weights)}"
     try:
         with warnings.catch_warnings():  # a wrong file makes Keras warn once for each layer, then raise
@@ -59,12 +52,24 @@ def load_file(base, path, backbone):
         ) from error
 
 
-def _find(path):
-    """The path, or the same below a data folder: a grid or a configuration can then go to another machine."""
-    if path.is_absolute() or path.is_file():
-        return path
-    below = (Path(os.environ[name]) / path for name in ENVIRONMENT if os.environ.get(name))
-    return next((one for one in below if one.is_file()), path)
+def find_file(path):
+    """The `Path`, or the same below a data folder: a grid or a configuration can then go to another machine.
+
+    Raises:
+        UserError: if no file is there, or one of another ending.
+    """
+    path = Path(path)
+    if not path.is_absolute() and not path.is_file():
+        below = (Path(os.environ[name]) / path for name in ENVIRONMENT if os.environ.get(name))
+        path = next((one for one in below if one.is_file()), path)
+    if not path.is_file():
+        raise UserError(
+            f"Expected weights 'imagenet', 'none' or an existing file; received '{path}', which is "
+            f"{'a folder' if path.is_dir() else 'not there'}."
+        )
+    if not str(path).endswith(SUFFIXES):
+        raise UserError(f"Expected a weights file ending in {', '.join(SUFFIXES)}; received '{path.name}'.")
+    return path
 
 
 def _load(base, path):

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from isra_keras.benchmarking.grid import FOLDERS, folders_id
+from isra_keras.benchmarking.grid import FOLDERS, cell_config, folders_id
 from isra_keras.benchmarking.reuse import DATA_NAMES, FROZEN_NAMES, ModelShelf
 from isra_keras.benchmarking.store import LINE_FORMAT
 from isra_keras.benchmarking.votes import ABSENT, pack
@@ -32,7 +32,6 @@ from isra_keras.training.config import TrainConfig
 from isra_keras.training.determinism import policy
 from isra_keras.training.interrupt import Interrupted
 from isra_keras.training.prepare import check_task, load_data, prepared_folder
-from isra_keras.training.recipes import resolve
 from isra_keras.training.record import not_finite_terms
 from isra_keras.training.results import choices, is_better
 from isra_keras.training.runner import Training
@@ -102,20 +101,6 @@ def run_cell(cell, data_dir=None, work=None, threads=1, progress=None, folders=N
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__},
     }
     return line
-
-
-def cell_config(cell, data_dir=None, folders=None):
-    """The resolved `TrainConfig` of a cell.
-
-    A dataset's is unguarded, so that tables show each method as it is; a user's own run is as `train` would do it.
-    """
-    if cell.dataset == FOLDERS:
-        data = {"source_dir": folders[0], "target_dir": folders[1]}
-    else:
-        data = dict(zip(("source", "target"), _domains(cell))) | {"dataset": cell.dataset, "guard": False}
-    values = cell.overrides | data | {"method": cell.method, "seed": cell.seed, "data_dir": data_dir,
-                                      "semantic": cell.isra != "off"}  # fmt: skip
-    return resolve(**values, variant=cell.isra if cell.isra != "off" else None)
 
 
 def load_cached(config):
@@ -321,12 +306,6 @@ class _Nothing:
 
     def __getattr__(self, name):
         return lambda *args, **kwargs: None
-
-
-def _domains(cell):
-    from isra_keras.data.tasks import resolve_task_name
-
-    return resolve_task_name(cell.dataset, cell.task)
 
 
 def _short(value):

@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from isra_keras.data.image_list import is_list, list_name
@@ -179,7 +179,7 @@ def read_grid(path):
 
 
 def check_data(cells, data_dir=None, folders=None):
-    """Looks for the data of all cells before the first one starts.
+    """Looks for the data of all cells before the first one starts, and checks the values that the user gave.
 
     Args:
         cells: list of `Cell`.
@@ -187,14 +187,16 @@ def check_data(cells, data_dir=None, folders=None):
         folders: (source, target) of a user's own, or None.
 
     Raises:
-        UserError: a dataset is missing: says where to get it.
+        UserError: a dataset is missing: says where to get it; an impossible value of --set; a batch that the folders are
+            too small for.
     """
     from isra_keras.data.locate import data_roots, find_domain, find_feature_file
     from isra_keras.data.tasks import folder_task, protocol_of, resolve_task_name
 
     if folders and cells:
-        folder_task(*folders)
+        _check_configurations(cells, data_dir, folders, folder_task(*folders))
         return
+    _check_configurations(cells, data_dir)
     for dataset in dict.fromkeys(cell.dataset for cell in cells):
         protocol = protocol_of(dataset)
         if protocol.name == "glyphs":
@@ -206,6 +208,33 @@ def check_data(cells, data_dir=None, folders=None):
             tasks = dict.fromkeys(cell.task for cell in cells if cell.dataset == dataset)
             for domain in dict.fromkeys(name for task in tasks for name in resolve_task_name(dataset, task)):
                 find_domain(protocol, domain, roots)
+
+
+def cell_config(cell, data_dir=None, folders=None):
+    """The resolved `TrainConfig` of a cell.
+
+    A dataset's is unguarded, so that tables show each method as it is; a user's own run is as `train` would do it.
+    """
+    from isra_keras.data.tasks import resolve_task_name
+    from isra_keras.training.recipes import resolve
+
+    if cell.dataset == FOLDERS:
+        data = {"source_dir": folders[0], "target_dir": folders[1]}
+    else:
+        data = dict(zip(("source", "target"), resolve_task_name(cell.dataset, cell.task))) | {"dataset": cell.dataset, "guard": False}
+    values = cell.overrides | data | {"method": cell.method, "seed": cell.seed, "data_dir": data_dir,
+                                      "semantic": cell.isra != "off"}  # fmt: skip
+    return resolve(**values, variant=cell.isra if cell.isra != "off" else None)
+
+
+def _check_configurations(cells, data_dir, folders=None, task=None):
+    """Refuses before the first cell what every cell, or the last one, would be refused for."""
+    from isra_keras.training.prepare import check_task
+
+    for cell in {replace(cell, seed=0): cell for cell in cells if folders or cell.given}.values():
+        config = cell_config(cell, data_dir, folders)
+        if task is not None:
+            check_task(task, config, "--set batch_size", " Add --set batch_size={}.")
 
 
 def _is_all(value):

@@ -31,17 +31,21 @@ class Store:
         """Holds the file or folder against a second benchmark.
 
         Raises:
-            UserError: if another one has it.
+            UserError: if another one has it, or its folder can't be written.
         """
         from filelock import FileLock, Timeout
 
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:
             raise UserError(f"Expected to be alone with '{self.path}'; another benchmark writes it. Wait for it, or take "
                             "another --out.") from None  # fmt: skip
+        except OSError as error:
+            raise UserError(
+                f"Expected to write '{self.path}'; the system refused: {error.strerror}. Take another --out."
+            ) from error
         try:
             self._mend()
             yield self

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import warnings
 from array import array
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from isra_keras.data.decode import IMAGE_SUFFIXES, check_image
-from isra_keras.data.domain import BadImage
+from isra_keras.data.decode import FORMATS, IMAGE_SUFFIXES, check_image
+from isra_keras.data.domain import BadImage, Domain
 from isra_keras.data.paths import Paths
 from isra_keras.errors import UserError
 
+READABLE = ", ".join(FORMATS)
+CLUTTER = ("thumbs.db", "desktop.ini")
+"""Files that systems leave in folders of images."""
 ON_BAD_IMAGE = ("skip", "error")
 MOST_CHECKED = 50_000
 """Of more files than this none is opened before training: ImageNet's 1.3 million would take minutes, or hours on a
@@ -42,12 +46,13 @@ def class_folders(folder):
     return sorted(entry.name for entry in _entries(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def image_files(folder, recursive=True):
+def image_files(folder, recursive=True, passed=None):
     """Visible image files of a folder, by suffix, sorted by path; safe against loops of symbolic links.
 
     Args:
         folder: where to look.
         recursive: also in sub-folders.
+        passed: `Counter` to which the endings of other visible files are added, or None.
 
     Returns:
         list of paths.
@@ -69,15 +74,17 @@ def image_files(folder, recursive=True):
                 waiting.extend([entry.path] if recursive else [])
             elif is_image_file(entry):
                 found.append(entry.path)
+            elif passed is not None and entry.name.lower() not in CLUTTER:
+                passed[os.path.splitext(entry.name)[1].lower()] += 1
     return sorted(found)
 
 
-def labelled_files(folders, recursive=True):
+def labelled_files(folders, recursive=True, passed=None):
     """Image files of several folders, one folder after the other.
 
     Args:
         folders: {label: folder}.
-        recursive: as in `image_files`.
+        recursive, passed: as in `image_files`.
 
     Returns:
         (`Paths`, (n,) int32 labels).
@@ -89,7 +96,7 @@ def labelled_files(folders, recursive=True):
 
     def files():
         for label, folder in folders.items():
-            found = image_files(folder, recursive)
+            found = image_files(folder, recursive, passed)
             labels.extend([label] * len(found))
             yield from found
 
@@ -135,13 +142,34 @@ def scan(paths, on_bad_image="skip", threads=None):
 
 
 def summary(bad_images, shown=5):
-    """ "3 of them cannot be read: a.jpg (empty file), ..." of `BadImage`s."""
+    """ "3 of them cannot be read: a.jpg (empty file), ..." of `BadImage`s; none is named if `shown` is 0."""
     named = ", ".join(f"{bad.path} ({bad.reason})" for bad in bad_images[:shown])
     more = f" and {len(bad_images) - shown} more" if len(bad_images) > shown else ""
     kinds = Counter(bad.reason.split(":")[0] for bad in bad_images)
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(4)) if len(bad_images) > 1 else ""
     files = "file" if len(bad_images) == 1 else "files"
-    return f"{len(bad_images)} {files} cannot be read{f' ({counts})' if counts else ''}: {named}{more}"
+    text = f"{len(bad_images)} {files} cannot be read{f' ({counts})' if counts else ''}"
+    return f"{text}: {named}{more}" if shown else text
+
+
+def make_domain(name, classes, files, labels, place, on_bad_image):
+    """`Domain` of image files after the scan for bad ones."""
+    kept = scan(files, on_bad_image)
+    if not kept.keep:
+        bad = f" ({summary(kept.bad)})" if kept.bad else ""
+        raise UserError(f"Expected readable images in '{place}'; found none{bad}.")
+    if kept.bad:
+        inside = tuple(BadImage(_inside(bad.path, place), bad.reason) for bad in kept.bad)  # short enough to read
+        warnings.warn(f"{name}: {summary(inside, shown=2)}; skipped.", stacklevel=3)
+    labels = np.asarray(labels, "int32")
+    if kept.bad:
+        files, labels = [files[index] for index in kept.keep], labels[kept.keep]
+    return Domain(name, tuple(classes), labels, files, None, kept.bad)
+
+
+def _inside(path, folder):
+    """The path from the folder, if it lies in it."""
+    return os.path.relpath(path, folder) if path.startswith(os.path.join(folder, "")) else path
 
 
 def table(bad_images):

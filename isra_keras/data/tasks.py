@@ -7,13 +7,13 @@ import numpy as np
 
 from isra_keras.data import image_folder
 from isra_keras.data.domain import Domain, Task
-from isra_keras.data.image_list import in_label_order, is_list, list_name, read_list
+from isra_keras.data.image_folder import make_domain
 from isra_keras.data.locate import data_roots, find_domain, find_feature_file, missing
+from isra_keras.data.own_folders import PHOTO_SIZE, folder_task  # noqa: F401 - a task as the others
 from isra_keras.data.protocols import choose, facts, plain, protocols
 from isra_keras.errors import UserError
 
 DATASETS = tuple(protocols())
-PHOTO_SIZE = 256
 
 
 def domain_names(dataset):
@@ -115,89 +115,6 @@ def load_task(
     return _task(protocol, *domains, protocol.shared, PHOTO_SIZE)
 
 
-def folder_task(source_dir, target_dir, on_bad_image="skip"):
-    """A task of anybody's own two folders, or lists of images (`isra_keras.data.image_list`).
-
-    Args:
-        source_dir: a folder of class folders of images; each class folder may be nested further. Or a list.
-        target_dir: class folders with names of the source's classes (the labels serve evaluation only), or images
-            without labels, directly or nested. Or a list, with or without classes.
-        on_bad_image: as in `load_task`.
-
-    Returns:
-        `Task` with `shared_classes` None if the target has no labels.
-
-    Raises:
-        UserError: if a folder is missing or empty, or a target class is unknown in the source.
-    """
-    for role, folder in (("source", source_dir), ("target", target_dir)):
-        if not os.path.isdir(folder) and not is_list(folder):
-            raise UserError(
-                f"Expected a folder of images as {role}, or a list of them (.txt, a line FILE CLASS for each); "
-                f"{image_folder.describe(folder)}."
-            )
-    source = _listed_source(source_dir, on_bad_image) if is_list(source_dir) else _source(source_dir, on_bad_image)
-    classes = source.class_names
-    if is_list(target_dir):
-        target = _listed_target(target_dir, classes, on_bad_image)
-    else:
-        target = _target(target_dir, classes, on_bad_image)
-    shared = tuple(name for name, count in zip(classes, target.class_counts) if count) or None
-    return Task(f"{source.name}-{target.name}", source, target, classes, shared, "images", PHOTO_SIZE)
-
-
-def _source(source_dir, on_bad_image):
-    """`Domain` of a folder of class folders."""
-    classes = tuple(image_folder.class_folders(source_dir))
-    if len(classes) < 2:
-        raise UserError(
-            f"Expected at least two class folders in the source; {image_folder.describe(source_dir)}. "
-            "Put the images of each class in a folder of its own."
-        )
-    return _labelled_folder(source_dir, classes, classes, on_bad_image)
-
-
-def _target(target_dir, classes, on_bad_image):
-    """`Domain` of a folder of class folders, or of images without labels."""
-    folders = image_folder.class_folders(target_dir)
-    if set(folders) & set(classes):
-        return _labelled_target(target_dir, folders, classes, on_bad_image)
-    return _unlabelled_folder(target_dir, classes, folders, on_bad_image)
-
-
-def _listed_source(path, on_bad_image):
-    """`Domain` of a list with a class in every line."""
-    files, names = read_list(path)
-    if names is None:
-        raise UserError(f"Expected a class in every line of the source's list '{path}', FILE CLASS; there is none.")
-    classes = in_label_order(names)
-    if len(classes) < 2:
-        raise UserError(f"Expected at least two classes in the source's list '{path}'; received only '{classes[0]}'.")
-    domain = _listed(path, classes, files, names, on_bad_image)
-    for name, count in zip(classes, domain.class_counts):
-        if not count:
-            raise UserError(f"Expected readable images of class '{name}'; {image_folder.summary(domain.bad_images)}.")
-    return domain
-
-
-def _listed_target(path, classes, on_bad_image):
-    """`Domain` of a list with classes that the source has, or with none."""
-    files, names = read_list(path)
-    unknown = sorted(set(names or ()) - set(classes))
-    if unknown:
-        raise UserError(
-            f"Expected target classes that the source has ({', '.join(classes[:20])}{', ...' * (len(classes) > 20)}); "
-            f"received '{unknown[0]}' in '{path}'. Leave the classes out if the target has no labels."
-        )
-    return _listed(path, classes, files, names, on_bad_image)
-
-
-def _listed(path, classes, files, names, on_bad_image):
-    numbers = {name: number for number, name in enumerate(classes)}
-    labels = [-1] * len(files) if names is None else [numbers[name] for name in names]
-    return make_domain(list_name(path), classes, files, labels, path, on_bad_image)
-
-
 def read_classes(protocol, domain, folder, wanted, allow_incomplete, on_bad_image):
     """`Domain` of the classes `wanted` (indices) of a protocol's domain; labels are these indices.
 
@@ -230,73 +147,6 @@ def report_problems(protocol, domain, place, problems, allow_incomplete):
             "(in Python: allow_incomplete=True)."
         )
     warnings.warn(text, stacklevel=3)
-
-
-def make_domain(name, classes, files, labels, place, on_bad_image):
-    """`Domain` of image files after the scan for bad ones."""
-    kept = image_folder.scan(files, on_bad_image)
-    if not kept.keep:
-        bad = f" ({image_folder.summary(kept.bad)})" if kept.bad else ""
-        raise UserError(f"Expected readable images in '{place}'; found none{bad}.")
-    if kept.bad:
-        warnings.warn(f"{name}: {image_folder.summary(kept.bad)}; skipped.", stacklevel=3)
-    labels = np.asarray(labels, "int32")
-    if kept.bad:
-        files, labels = [files[index] for index in kept.keep], labels[kept.keep]
-    return Domain(name, tuple(classes), labels, files, None, kept.bad)
-
-
-def _labelled_folder(folder, names, classes, on_bad_image):
-    """`Domain` of the class folders `names`; every one must hold a readable image."""
-    files, labels = image_folder.labelled_files({classes.index(name): os.path.join(folder, name) for name in names})
-    counts = np.bincount(labels, minlength=len(classes))
-    for name in names:
-        if not counts[classes.index(name)]:
-            raise UserError(
-                f"Expected images in every class folder; '{os.path.join(folder, name)}' holds none. "
-                "Add images or remove the folder."
-            )
-    domain = make_domain(_base(folder), classes, files, labels, folder, on_bad_image)
-    counts = domain.class_counts
-    for name in names:
-        if not counts[classes.index(name)]:
-            bad = [item for item in domain.bad_images if item.path.startswith(os.path.join(folder, name) + os.sep)]
-            raise UserError(f"Expected readable images of class '{name}'; {image_folder.summary(bad)}.")
-    return domain
-
-
-def _labelled_target(folder, names, classes, on_bad_image):
-    unknown = [name for name in names if name not in classes]
-    if unknown:
-        raise UserError(
-            f"Expected target classes that the source has ({', '.join(classes[:20])}{', ...' * (len(classes) > 20)}); "
-            f"received '{unknown[0]}' in '{folder}'. Rename or remove the folder, or give the images without class "
-            "folders."
-        )
-    loose = image_folder.image_files(folder, recursive=False)
-    if loose:
-        raise UserError(
-            f"Expected the target's images either all in class folders or all without; '{folder}' holds "
-            f"{len(names)} class folders and {len(loose)} images beside them, such as '{loose[0]}'."
-        )
-    return _labelled_folder(folder, names, classes, on_bad_image)
-
-
-def _unlabelled_folder(folder, classes, sub_folders, on_bad_image):
-    files = image_folder.image_files(folder)
-    if not files:
-        raise UserError(f"Expected images in the target; {image_folder.describe(folder)}.")
-    if sub_folders:
-        warnings.warn(
-            f"No folder in '{folder}' ({', '.join(sub_folders[:5])}) has the name of a source class "
-            f"({', '.join(classes[:5])}): its images are taken as unlabelled.",
-            stacklevel=3,
-        )
-    return make_domain(_base(folder), classes, files, [-1] * len(files), folder, on_bad_image)
-
-
-def _base(folder):
-    return os.path.basename(os.path.abspath(folder)) or str(folder)
 
 
 def _checked_pair(protocol, source, target):

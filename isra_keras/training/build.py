@@ -4,7 +4,8 @@ import inspect
 
 import keras
 
-from isra_keras.backbones import build_network
+from isra_keras.backbones import build_network, check_backbone
+from isra_keras.backbones.weights import find_file
 from isra_keras.errors import UserError
 from isra_keras.methods import get_method
 from isra_keras.model import AdaptationModel
@@ -46,6 +47,18 @@ def build_model(config, task, model_class=AdaptationModel):
     steps = stage_lengths(config.iterations, model.stages())[0]
     model.compile(make_optimizer(config, steps), jit_compile=config.jit_compile)
     return model
+
+
+def check_parts(config):
+    """Checks what a configuration names without building it: backbone, file of weights, options of the method.
+
+    Raises:
+        UserError: lists what there is.
+    """
+    check_backbone(config.backbone)
+    if str(config.weights).lower() not in ("imagenet", "none"):
+        find_file(config.weights)
+    build_method(config)
 
 
 def network_options(config, method=None):

@@ -9,6 +9,8 @@ from isra_keras.data.image_list import is_list, list_name
 from isra_keras.errors import UserError
 
 FORMAT_VERSION = 1
+SMALLEST = 8
+"""Pixels of a side."""
 VARIANTS = ("paper", "reference")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 OPTIMIZERS = ("sgd", "adam")
@@ -181,7 +183,7 @@ class TrainConfig:
         Raises:
             UserError: names the first impossible value and the valid ones.
         """
-        _check_types(self)
+        check_types(self)
         _check_data(self)
         _check_names(self)
         _check_numbers(self)
@@ -197,8 +199,12 @@ class TrainConfig:
         return f"{self.source}-{self.target}"
 
 
-def _check_types(config):
-    """A number for a number, a text for a text: a configuration may come from a file."""
+def check_types(config):
+    """A number for a number, a text for a text: a configuration may come from a file.
+
+    Raises:
+        UserError: names the first value of a wrong type.
+    """
     kinds = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", dict: "an object"}
     for item in fields(config):
         value, names = getattr(config, item.name), str(getattr(item.type, "__name__", item.type))
@@ -265,8 +271,8 @@ def _check_numbers(config):
             raise UserError(f"Expected --{option} of at least 0 and below 1; received {getattr(config, name)}.")
     for name in ("image_size", "crop_size"):
         value = getattr(config, name)
-        if value is not None and value < 8:
-            raise UserError(f"Expected --{name.replace('_', '-')} of at least 8 pixels; received {value}.")
+        if value is not None and value < SMALLEST:
+            raise UserError(f"Expected --{name.replace('_', '-')} of at least {SMALLEST} pixels; received {value}.")
     if config.crop_size and config.image_size and config.crop_size > config.image_size:
         raise UserError(
             f"Expected --crop-size of at most --image-size {config.image_size}; received {config.crop_size}."

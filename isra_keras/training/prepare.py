@@ -1,5 +1,6 @@
 """Everything that is checked before a run writes its first byte; loads neither Keras nor TensorFlow."""
 
+import os
 import shutil
 from contextlib import contextmanager
 
@@ -9,6 +10,9 @@ from isra_keras.training.config import TrainConfig
 from isra_keras.training.record import folder_lock
 
 LOCK_FILES = {".lock", ".owner"}
+MOVED = {"data_dir", "keep_checkpoints", "distribute"}
+"""What may change between the sessions of a run."""
+FOLDERS = {"source_dir", "target_dir"}
 
 
 def check_folder(out, config, resume):
@@ -30,16 +34,26 @@ def check_folder(out, config, resume):
     if "config.json" not in inside:
         raise UserError(f"Expected a run in '{out}' to resume; there is no config.json in it.")
     saved = TrainConfig.load(out / "config.json")
-    moved = {"data_dir", "keep_checkpoints", "distribute"}  # may change between sessions
-    if config.iterations > saved.iterations:
-        moved.add("iterations")  # a run may be made longer, not shorter
-    names = [name for name, value in vars(saved).items() if name not in moved and value != getattr(config, name)]
+    names = differences(saved, config)
     if names:
-        differences = ", ".join(f"{name} {getattr(saved, name)!r} -> {getattr(config, name)!r}" for name in names[:4])
+        told = ", ".join(f"{name} {getattr(saved, name)!r} -> {getattr(config, name)!r}" for name in names[:4])
         raise UserError(
-            f"Expected the configuration of the run in '{out}'; received another one ({differences}). Leave these "
+            f"Expected the configuration of the run in '{out}'; received another one ({told}). Leave these "
             "options out to resume, or take another --out."
         )
+
+
+def differences(saved, config):
+    """Names of the values that make a configuration another run than the saved one; a longer run is no other."""
+    names = [name for name, value in vars(saved).items() if name not in MOVED and value != getattr(config, name)]
+    if config.iterations > saved.iterations:
+        names.remove("iterations")  # a run may be made longer, not shorter
+    return [name for name in names if name not in FOLDERS or not _same_place(getattr(saved, name), getattr(config, name))]
+
+
+def _same_place(one, other):
+    """Whether two paths, however they are spelled, name one place."""
+    return bool(one and other) and os.path.realpath(one) == os.path.realpath(other)
 
 
 def is_longer(out, config):
@@ -69,16 +83,20 @@ def freeze(config, task, quiet=False):
     return frozen_task(config, task, quiet)
 
 
-def check_task(task, config):
-    """Raises:
-    UserError: a domain with fewer samples than a batch.
+def check_task(task, config, option="--batch-size", advice=""):
+    """Args:
+        task, config: of a run.
+        option: that sets the batch size. advice: for the end of the sentence; {} stands for the largest size.
+
+    Raises:
+        UserError: a batch of more samples than both domains have; names the smaller one.
     """
-    for side, domain in (("source", task.source), ("target", task.target)):
-        if len(domain) < config.batch_size:
-            raise UserError(
-                f"Expected --batch-size of at most {len(domain)}, the {side} domain '{domain.name}' has no more "
-                f"samples; received {config.batch_size}."
-            )
+    side, domain = min((("source", task.source), ("target", task.target)), key=lambda pair: len(pair[1]))
+    if len(domain) < config.batch_size:
+        raise UserError(
+            f"Expected {option} of at most {len(domain)}, the {side} domain '{domain.name}' has no more samples; "
+            f"received {config.batch_size}.{advice.format(len(domain))}"
+        )
 
 
 @contextmanager

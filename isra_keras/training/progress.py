@@ -79,7 +79,7 @@ class Progress:
     def message(self, text):
         """A sentence for the person, above the bar."""
         if self.live is not None:
-            self.live.console.print(text, highlight=False)
+            self.live.console.print(text, markup=False, emoji=False, highlight=False)
         else:
             print(text, file=self.stream, flush=True)
 

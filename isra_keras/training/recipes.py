@@ -12,9 +12,11 @@ evaluations as often in proportion as the method needs them.
 """
 
 import copy
+import os
+from dataclasses import fields
 
 from isra_keras.errors import UserError, did_you_mean
-from isra_keras.training.config import TrainConfig
+from isra_keras.training.config import SMALLEST, TrainConfig, check_types
 
 INVERSE = {"name": "inverse", "gamma": 1e-3, "power": 0.75, "period": 1.0, "clamp": None}
 
@@ -217,8 +219,14 @@ def recipe(
 def resolve(**given):
     """The complete configuration of a run from the values that a user gave; None means "not given".
 
+    Args:
+        **given: values of `TrainConfig` by name; paths as str or `os.PathLike`.
+
+    Returns:
+        `TrainConfig`, checked; the paths of data are absolute.
+
     Raises:
-        UserError: unknown names (lists the valid ones), impossible values.
+        UserError: unknown names (lists the valid ones), values of a wrong type, impossible values.
 
     Example:
         >>> resolve(dataset="office_home", source="Ar", target="Cl", num_topics=64).iterations
@@ -226,7 +234,9 @@ def resolve(**given):
     """
     from isra_keras.data.tasks import task_name
 
-    given = _canonical({name: value for name, value in given.items() if value is not None})
+    given = whole_paths({name: value for name, value in given.items() if value is not None})
+    _check_names_and_types(given)
+    given = _canonical(given)
     names = ("method", "variant", "recipe", "dataset", "source", "target", "source_dir", "target_dir")
     TrainConfig(**{name: given[name] for name in names if name in given}).validate()
     dataset = given["dataset"]
@@ -249,7 +259,25 @@ def resolve(**given):
         given = {"augment": False} | given
     if given.get("backbone") == "features":
         given = {"image_size": None, "crop_size": None, "augment": False} | given
-    return TrainConfig(**copy.deepcopy(values | given)).validate()  # recipes are shared, configurations are not
+    values |= given
+    if values["backbone"] == "small_cnn" and values["weights"] == "imagenet":
+        values["weights"] = "none"  # there are none for it, whatever the recipe of the data set takes
+    return TrainConfig(**copy.deepcopy(values)).validate()  # recipes are shared, configurations are not
+
+
+def _check_names_and_types(given):
+    valid = [item.name for item in fields(TrainConfig)]
+    for name in given:
+        if name not in valid:
+            raise UserError(f"Expected names of {', '.join(valid)}; received {name!r}." + did_you_mean(name, valid))
+    check_types(TrainConfig(**given))
+
+
+def whole_paths(given):
+    """The same values with paths as texts; those of data from the root, so that they hold in every working directory."""
+    given = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in given.items()}
+    places = [name for name in ("source_dir", "target_dir", "data_dir") if given.get(name)]
+    return given | {name: os.path.abspath(given[name]) for name in places if isinstance(given[name], str)}
 
 
 def _other_size(given, values):
@@ -259,7 +287,7 @@ def _other_size(given, values):
         return given
     wanted_image, wanted_crop = given.get("image_size"), given.get("crop_size")
     if wanted_image and not wanted_crop and crop > wanted_image > 0:
-        return given | {"crop_size": max(1, round(wanted_image * crop / image))}
+        return given | {"crop_size": max(min(SMALLEST, wanted_image), round(wanted_image * crop / image))}
     if wanted_crop and not wanted_image and wanted_crop > image:
         return given | {"image_size": round(wanted_crop * image / crop)}
     return given

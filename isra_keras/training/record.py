@@ -172,7 +172,7 @@ def report_bad_images(out, bad, say):
         path = out / "report" / "bad_images.csv"
         path.parent.mkdir(exist_ok=True)
         write_text(path, table(bad))
-        say(f"{summary(sorted(set(bad)))}; all in {path}")
+        say(f"{summary(sorted(set(bad)), shown=0)}; named in {path}")
 
 
 @contextmanager
@@ -180,7 +180,7 @@ def folder_lock(folder):
     """Holds a run folder; a second process is refused.
 
     Raises:
-        UserError: names the process that has it.
+        UserError: names the process that has it; the folder can't be written.
     """
     from filelock import FileLock, Timeout
 
@@ -195,6 +195,10 @@ def folder_lock(folder):
             f"Expected to be alone in '{folder}'; process {name} is training there. Wait for it, end it, or take "
             "another --out."
         ) from None
+    except OSError as error:
+        raise UserError(
+            f"Expected to write in '{folder}'; the system refused: {error.strerror}. Take another --out."
+        ) from error
     try:
         owner.write_text(f"{os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         yield

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from isra_keras.benchmarking.grid import Cell, as_given, check_data, make_cells, read_grid
+from isra_keras.benchmarking.grid import Cell, as_given, check_data, folder_cells, make_cells, read_grid
 from isra_keras.errors import UserError
 from isra_keras.methods import METHODS
+from tests.data.made import tree
 
 
 def test_product_in_order_without_doubles():
@@ -96,3 +97,16 @@ def test_missing_data_is_told_before_the_first_cell(tmp_path, monkeypatch):
     (tmp_path / "dslr" / "backpack").rmdir()
     with pytest.raises(UserError, match="dslr"):
         check_data(images, tmp_path)
+
+
+def test_wrong_values_are_told_before_the_first_cell(tmp_path):
+    tree(tmp_path / "shop", {"cup": 20, "mug": 20})
+    tree(tmp_path / "street", {"cup": 9})
+    folders = [str(tmp_path / "shop"), str(tmp_path / "street")]
+    cells = folder_cells(*folders, "source_only", 2, "off")
+    with pytest.raises(UserError, match="batch_size of at most 9, the target domain 'street'.*--set batch_size=9"):
+        check_data(cells, None, folders)
+    check_data(folder_cells(*folders, "source_only", 2, "off", {"batch_size": 9}), None, folders)
+    for dataset in ("glyphs", "pacs_features"):
+        with pytest.raises(UserError, match="iterations to be a whole number; received 'abc'"):
+            check_data(make_cells(dataset, "ba3us", "all", 1, "off", {"iterations": "abc"}))

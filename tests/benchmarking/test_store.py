@@ -71,6 +71,14 @@ def test_two_at_once_are_refused(tmp_path):
             pass
 
 
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / ".a.jsonl.lock").mkdir()  # opening it fails, for root too
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "a.jsonl", tmp_path / "file" / "a.jsonl"):
+        with pytest.raises(UserError, match=f"Expected to write '{path}'; the system refused"), Store(path).alone():
+            pass
+
+
 def test_commit_is_an_id_or_none():
     found = commit()
     assert found is None or len(found.rstrip("+")) >= 10

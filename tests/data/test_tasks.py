@@ -265,6 +265,76 @@ def test_folders_that_do_not_fit(source, target, words, tmp_path):
         folder_task(tmp_path / "source", tmp_path / "target")
 
 
+@pytest.mark.parametrize("inner, outer", [("target", "source"), ("source", "target")])
+def test_one_folder_in_the_other(inner, outer, tmp_path):
+    """The target would be a class of the source, or the source's images samples of the target."""
+    places = {outer: tmp_path / "all", inner: tmp_path / "all" / "photos"}
+    tree(places["source"], {"cat": 2, "dog": 2})
+    save(places["target"] / "1.png")
+    (tmp_path / "link").symlink_to(places[inner], target_is_directory=True)
+    for place in (places[inner], tmp_path / "link"):
+        with pytest.raises(UserError, match=f"Expected the {inner} outside of the {outer}; received .*lies in"):
+            folder_task(*({**places, inner: place}[role] for role in ("source", "target")))
+
+
+def test_a_folder_with_the_same_beginning_is_another_one(tmp_path):
+    tree(tmp_path / "shop", {"cat": 2, "dog": 2})
+    tree(tmp_path / "shop2", {"cat": 1})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        folder_task(tmp_path / "shop", tmp_path / "shop2")
+
+
+def test_the_same_folder_twice_is_told(own):
+    with pytest.warns(UserWarning, match="are the same folder"):
+        task = folder_task(own / "source", f"{own / 'source'}/")
+    assert task.shared_classes == task.class_names
+
+
+def test_names_in_another_unicode_form_are_the_same(tmp_path):
+    """macOS keeps "é" as two characters."""
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    tree(tmp_path / "source", {composed: 2, "dog": 2})
+    tree(tmp_path / "target", {apart: 3})
+    task = folder_task(tmp_path / "source", tmp_path / "target")
+    assert task.shared_classes == (composed,) and len(task.target) == 3
+    lines = [f"target/{apart}/000{number}.png\t{apart}" for number in range(3)]
+    (tmp_path / "target.txt").write_text("\n".join(lines))
+    assert folder_task(tmp_path / "source", tmp_path / "target.txt").target.class_counts.tolist() == [3, 0]
+    tree(tmp_path / "twice", {apart: 1, composed: 1})
+    with pytest.raises(UserError, match="one folder of class 'caf.*received two"):
+        folder_task(tmp_path / "source", tmp_path / "twice")
+
+
+def test_names_in_another_case_are_asked_about(tmp_path):
+    tree(tmp_path / "source", {"Mug": 2, "mug": 2, "DOG": 2})
+    tree(tmp_path / "target", {"mug": 1, "dog": 1})
+    with pytest.warns(UserWarning, match="'Mug' and 'mug' in .*as two"):
+        with pytest.raises(UserError, match=r"received 'dog' in .*Did you mean 'DOG'\?"):
+            folder_task(tmp_path / "source", tmp_path / "target")
+    (tmp_path / "source" / "mug").rename(tmp_path / "source" / "vase")
+    tree(tmp_path / "all", {"dog": 1})
+    with pytest.warns(UserWarning, match=r"taken as unlabelled. Did you mean 'DOG'\?"):
+        folder_task(tmp_path / "source", tmp_path / "all")
+
+
+def test_files_with_other_endings_are_counted(own):
+    for name in ("cat/1.heic", "cat/2.HEIC", "dog/Thumbs.db", "dog/.DS_Store", "owl/deep/notes.txt"):
+        (own / "source" / name).write_bytes(b"x")
+    tree(own / "target", {"cat": 2})
+    with pytest.warns(UserWarning, match=r"source: passed over 3 files with other endings \(2 .heic, 1 .txt\); readable are JPEG"):
+        folder_task(own / "source", own / "target")
+    (own / "source" / "yak").mkdir()
+    (own / "source" / "yak" / "1.heic").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"'.*yak' holds none, but 1 file with another ending \(1 .heic\); readable are JPEG.*Convert"):
+        folder_task(own / "source", own / "target")
+    (own / "phone").mkdir()
+    (own / "source" / "yak" / "1.heic").rename(own / "phone" / "1.heic")
+    (own / "source" / "yak").rmdir()
+    with pytest.warns(UserWarning), pytest.raises(UserError, match="images in the target; .*1 .heic.*readable are JPEG"):
+        folder_task(own / "source", own / "phone")
+
+
 def test_missing_folders(own):
     for pair, role in (((own / "source", own / "no"), "target"), ((own / "no", own / "source"), "source")):
         with pytest.raises(UserError, match=f"folder of images as {role}, .*; '.*no' does not exist"):
@@ -275,7 +345,7 @@ def test_bad_files_of_own_folders(own):
     tree(own / "target", {"cat": 2})
     page = own / "source" / "dog" / "page.jpg"
     page.write_text("<html>")
-    with pytest.warns(UserWarning, match="page.jpg"):
+    with pytest.warns(UserWarning, match=": dog/page.jpg .*; skipped"):  # the folder's own path is not repeated
         task = folder_task(own / "source", own / "target")
     assert [bad.path for bad in task.source.bad_images] == [str(page)] and len(task.source) == 7
     with pytest.raises(UserError, match="page.jpg"):

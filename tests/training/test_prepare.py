@@ -41,6 +41,17 @@ def test_resume_with_another_setting_names_it_and_both_values(tmp_path):
         check_folder(out, other, True)
 
 
+def test_folders_are_the_same_however_they_are_spelled(tmp_path, monkeypatch):
+    """Runs of earlier versions keep what was typed."""
+    monkeypatch.chdir(tmp_path)
+    saved = TrainConfig(dataset=None, source_dir="d/src/", target_dir="d/photos")
+    out = started(tmp_path / "run", saved)
+    same = {"source_dir": str(tmp_path / "d" / "src"), "target_dir": "./d/photos/"}
+    check_folder(out, dataclasses.replace(saved, **same), True)
+    with pytest.raises(UserError, match="source_dir 'd/src/' -> 'd/other'"):
+        check_folder(out, dataclasses.replace(saved, source_dir="d/other"), True)
+
+
 @pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(TrainConfig) if f.type in (int, float, bool)])
 def test_every_number_of_the_configuration_is_watched(tmp_path, name):
     if name in ("keep_checkpoints", "format_version"):
@@ -58,8 +69,10 @@ def test_batch_larger_than_a_domain():
     check_task(task, features_config(batch_size=40))
     with pytest.raises(UserError, match="at most 40, the target domain 'two'.*received 41"):
         check_task(task, features_config(batch_size=41))
-    with pytest.raises(UserError, match="at most 60, the source domain 'one'"):
+    with pytest.raises(UserError, match="at most 40, the target domain 'two'.*received 61"):  # not 60 first, then 40
         check_task(task, features_config(batch_size=61))
+    with pytest.raises(UserError, match="at most 40, the source domain 'two'"):
+        check_task(dataclasses.replace(task, source=task.target, target=task.source), features_config(batch_size=61))
 
 
 def test_prepared_folder_holds_the_configuration_and_the_lock(tmp_path):

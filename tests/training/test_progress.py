@@ -56,9 +56,11 @@ def test_bar_on_a_terminal(monkeypatch):
         progress.evaluating(3, 9)
         progress.evaluated(ENTRY, best=True)
         progress.message("resuming at step 3 of 10")
+        progress.message("skipped [/new] bus/[red]:cat:.jpg")
         time.sleep(0.3)
     text = stream.getvalue()
     assert "4/10" in text and "loss 1.250" in text and "0.2500 (best)" in text and "resuming at step 3" in text
+    assert "skipped [/new] bus/[red]:cat:.jpg" in text  # a file's name is no markup
 
 
 def test_rate_leaves_out_evaluations_and_steps_of_an_earlier_process():

@@ -1,5 +1,7 @@
 """Recipes hold the values of the paper and of the authors' code: specifications of ISRA, BA3US and the methods."""
 
+from pathlib import Path
+
 import pytest
 
 from isra_keras.errors import UserError
@@ -137,6 +139,24 @@ def test_folders():
     assert config.dataset is None and config.backbone == "mobilenet_v2"
 
 
+def test_paths_of_data_hold_in_every_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = resolve(source_dir=Path("shop/"), target_dir="../street", data_dir=Path("data"))
+    assert config.source_dir == str(tmp_path / "shop") and config.target_dir == str(tmp_path.parent / "street")
+    assert config.data_dir == str(tmp_path / "data") and config.task_name == "shop-street"
+
+
+def test_what_is_stored_is_what_is_trained():
+    """There are no weights for small_cnn, and no crop below the smallest one that a run takes."""
+    assert resolve(source_dir="a", target_dir="b", backbone="small_cnn").weights == "none"
+    assert resolve(source_dir="a", target_dir="b").weights == "imagenet"
+    assert resolve(source_dir="a", target_dir="b", backbone="small_cnn", weights="w.h5").weights == "w.h5"
+    small = resolve(source_dir="a", target_dir="b", image_size=8)
+    assert (small.image_size, small.crop_size) == (8, 8)
+    with pytest.raises(UserError, match="--image-size of at least 8"):
+        resolve(source_dir="a", target_dir="b", image_size=7)
+
+
 def test_recipes_do_not_leak_into_each_other():
     first = resolve(dataset="office31")
     first.method_options["complement_weight"], first.schedule["gamma"] = 99, 99
@@ -154,6 +174,12 @@ def test_recipes_do_not_leak_into_each_other():
         ({"dataset": "office_home", "source": "Cubism"}, ["Art", "Clipart"]),
         ({"dataset": "office_home", "source": "Ar", "target": "Art"}, ["different"]),
         ({"source_dir": "a"}, ["--target-dir"]),
+        ({"methd": "shot"}, ["num_topics", "'methd'", "Did you mean 'method'?"]),
+        ({"iterations": "5"}, ["iterations to be a whole number", "'5'"]),
+        ({"feature_dim": 2.5}, ["feature_dim to be a whole number"]),
+        ({"method_options": 3}, ["method_options to be an object", "3"]),
+        ({"dataset": 7}, ["dataset to be a text"]),
+        ({"source_dir": 1, "target_dir": 2}, ["source_dir to be a text"]),
     ],
 )
 def test_wrong_names_list_the_valid_ones(given, words):

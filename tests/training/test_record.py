@@ -101,6 +101,12 @@ def test_second_process_is_refused_and_a_dead_one_is_taken_over(tmp_path):
     assert not (tmp_path / ".owner").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / ".lock").mkdir()  # opening it fails, for root too
+    with pytest.raises(UserError, match="Expected to write in '.*'; the system refused.*--out"), folder_lock(tmp_path):
+        pass
+
+
 def test_lock_is_released_after_an_error(tmp_path):
     with pytest.raises(ZeroDivisionError), folder_lock(tmp_path):
         1 / 0
