@@ -132,7 +132,7 @@ def evaluate(network, info, task, batch_size=64, with_source=False):
         "scores": score_all(target["features"], target["logits"], *extra),
         "class_weights": dict(zip(info["class_names"], weights)),
         "shared_classes_judged": shared,
-        "bad_images": [{"path": str(bad.path), "reason": bad.reason} for bad in task.target.bad_images],
+        "bad_images": [{"path": str(bad.path), "reason": bad.reason} for bad in (*task.target.bad_images, *target["bad"])],
     }
     result.update(_with_labels(target["logits"], task.target.labels[target["indices"]], info["class_names"]))
     return result, target
@@ -165,24 +165,30 @@ def predict_domain(network, info, domain, batch_size=64):
     """Predictions for every readable sample of a domain, in evaluation mode and in order.
 
     Returns:
-        dict of NumPy arrays: features (N, d) float32, logits (N, C) float32, indices (N,) int.
+        dict of NumPy arrays: features (N, d) float32, logits (N, C) float32, indices (N,) int; and "bad", a tuple of
+        `BadImage`s, files that turned out unreadable only now: they have no row.
 
     Raises:
         UserError: if no sample is readable.
     """
     import numpy as np
 
-    from isra_keras.data.pairs import evaluation_dataset
+    from isra_keras.data.pairs import evaluation_dataset, plain_errors
+    from isra_keras.data.reader import late_bad_images
 
     columns = {"features": [], "logits": [], "indices": []}
-    for batch in evaluation_dataset(domain, batch_size, info["image_size"], info["crop_size"]):
-        outputs = network.predict_on_batch(np.asarray(batch["images"], "float32"))
-        columns["features"].append(outputs["features"])
-        columns["logits"].append(outputs["logits"])
-        columns["indices"].append(np.asarray(batch["indices"]))
+    data = evaluation_dataset(domain, batch_size, info["image_size"], info["crop_size"])
+    with plain_errors():
+        for batch in data:
+            outputs = network.predict_on_batch(np.asarray(batch["images"], "float32"))
+            readable = np.asarray(batch["readable"])
+            columns["features"].append(outputs["features"][readable])
+            columns["logits"].append(outputs["logits"][readable])
+            columns["indices"].append(np.asarray(batch["indices"])[readable])
     if not columns["logits"]:
         raise UserError(f"Expected at least one readable sample in domain {domain.name}; there is none.")
-    return {name: np.concatenate(parts) for name, parts in columns.items()}
+    found = {name: np.concatenate(parts) for name, parts in columns.items()}
+    return found | {"bad": () if len(found["indices"]) == len(domain.labels) else late_bad_images(domain, info["image_size"])}
 
 
 def _show(result):
