@@ -1,19 +1,21 @@
 """`python -m isra_keras.predict RUN IMAGES…|DIR`: a class for every image, one row an image, in constant memory."""
 
 import argparse
+import hashlib
+import json
 import os
 import sys
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from isra_keras.cli import run as run_cli
 from isra_keras.errors import UserError
 from isra_keras.row_output import KnownRows, open_output
-from isra_keras.run_folder import load_run, run_folder
+from isra_keras.run_folder import load_run, read_info, run_folder
 
 
 def build_parser():
@@ -46,19 +48,22 @@ def main(argv=None):
     kind = _format(args)
     network, info = _load([args.run, *args.others])
     top_k = min(args.top_k, len(info["class_names"]))
-    known = KnownRows(args.out, kind) if args.resume else None
+    model = None if args.out is None else _model_digest([args.run, *args.others])
+    known = KnownRows(args.out, kind, top_k, model) if args.resume else None
     counts = {"rows": 0, "errors": 0}
     start = time.monotonic()
-    with open_output(args.out, kind, top_k, args.resume) as write, _progress(args.quiet) as advance:
-        for rows in predict_rows(network, info, args.inputs, args.batch_size, top_k, args.threads, known):
+    batches = predict_rows(network, info, args.inputs, args.batch_size, top_k, args.threads, known)
+    first = next(batches, None)  # before anything is written: without images OUT stays what it was
+    if first is None and not (known and known.skipped):
+        kinds = "JPEG, PNG, WebP, BMP, GIF, TIFF"
+        raise UserError(f"Expected images in {', '.join(map(repr, args.inputs))}; there is none ({kinds}).")
+    with open_output(args.out, kind, top_k, args.resume, model) as write, _progress(args.quiet) as advance:
+        for rows in chain([] if first is None else [first], batches):
             for row in rows:
                 write(row)
                 counts["errors"] += bool(row["error"])
             counts["rows"] += len(rows)
             advance(len(rows))
-    if not counts["rows"] and not (known and known.skipped):
-        kinds = "JPEG, PNG, WebP, BMP, GIF, TIFF"
-        raise UserError(f"Expected images in {', '.join(map(repr, args.inputs))}; there is none ({kinds}).")
     if not args.quiet:
         seconds = time.monotonic() - start
         skipped = f", {known.skipped:,} passed over" if known else ""
@@ -73,6 +78,17 @@ def _load(runs):
     from isra_keras.committee import load_committee
 
     return load_committee(runs)
+
+
+def _model_digest(runs):
+    """Text that is the same for the same networks, classes and sizes, wherever the run folders are."""
+    found = []
+    for run in runs:
+        with open(run_folder(run) / "model.keras", "rb") as file:
+            weights = hashlib.file_digest(file, "sha256").hexdigest()
+        info = read_info(run)
+        found.append(json.dumps([weights, *(info[name] for name in ("class_names", "kind", "image_size", "crop_size"))]))
+    return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()[:32]
 
 
 def predict_rows(network, info, inputs, batch_size=32, top_k=1, threads=4, known=None):
@@ -265,13 +281,25 @@ def _check(args):
             raise UserError(f"Expected --{name.replace('_', '-')} of at least 1; received {getattr(args, name)}.")
     if args.resume and args.out is None:
         raise UserError("Expected --out FILE with --resume; rows on standard output can't be gone on with.")
-    if args.out is not None and not Path(args.out).resolve().parent.is_dir():
-        raise UserError(f"Expected an existing folder for --out; received '{args.out}'.")
+    if args.out is not None:
+        _check_out(Path(args.out))
     for run in (args.run, *args.others):
         run_folder(run)
     for given in args.inputs:
         if not os.path.exists(given):
             raise UserError(f"Expected images or folders; received '{given}', which is not there.")
+
+
+def _check_out(out):
+    """Refuses what rows can't be written to; a device would be replaced by a file."""
+    folder = out.resolve().parent
+    if not folder.is_dir():
+        raise UserError(f"Expected an existing folder for --out; received '{out}'.")
+    if out.exists() and not out.is_file():
+        kind = "a folder" if out.is_dir() else "no plain file"
+        raise UserError(f"Expected a file for --out; '{out}' is {kind}. Name a file, such as rows.csv.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"Expected a folder that can be written to for --out '{out}'; '{folder}' can't. Name another.")
 
 
 if __name__ == "__main__":

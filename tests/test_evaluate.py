@@ -10,7 +10,7 @@ import pytest
 
 from isra_keras import cli, evaluate
 from isra_keras.errors import UserError
-from tests.data.made import save, undecodable
+from tests.data.made import undecodable
 from tests.small_run import NAMES, colour_image, make_run
 
 CONFIG = {"dataset": "toys", "source": "a", "target": "b", "seed": 5, "data_dir": "old", "on_bad_image": "error"}
