@@ -136,3 +136,21 @@ def test_an_image_that_only_decoding_refuses_has_no_row(tmp_path, capsys):
         result = evaluate_json(capsys, run)
     assert [found["path"] for found in result["bad_images"]] == [bad] and "damaged" in result["bad_images"][0]["reason"]
     assert result["samples"] == 6 and result["accuracy"] == 1.0 and result["scores"] == whole["scores"]
+
+
+def test_brackets_in_names_are_no_markup(data, run_dir, capsys):
+    """rich took "[/new] bus" for the end of a style that nobody began, and "[red]" for one."""
+    info = json.loads((run_dir / "model.json").read_text())
+    names = ["[/new] bus", "[red] car", "tram"]
+    (run_dir / "model.json").write_text(json.dumps(info | {"class_names": names, "task": "[/a]-b", "method": "[bold]m"}))
+    data.task.class_names = tuple(names)
+    assert cli.run(evaluate.main, [str(run_dir)]) == 0
+    text = capsys.readouterr().out
+    assert "Judged shared, 2 of 3 classes: [/new] bus, [red] car" in text and "[/a]-b · [bold]m" in text
+    assert text.count("[/new] bus") == 3  # a row, the class that another one is taken for, the line
+
+
+def test_a_report_that_cannot_be_written(data, run_dir, capsys):
+    (run_dir / "report").write_text("a file")
+    assert cli.run(evaluate.main, [str(run_dir), "--report"]) == 2
+    assert "Expected to write to" in capsys.readouterr().err
