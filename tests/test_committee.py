@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from isra_keras import cli, evaluate, predict
-from isra_keras.committee import load_committee
+from isra_keras.committee import _different, load_committee
 from isra_keras.errors import UserError
 from tests.small_run import NAMES, colour_image, make_run
 
@@ -96,3 +96,12 @@ def test_runs_that_do_not_fit_together(runs, tmp_path, given, said):
 def test_the_same_run_twice(runs):
     with pytest.raises(UserError, match="every run once"):
         load_committee([runs[0], runs[0]])
+    with pytest.raises(UserError, match="every run once"):
+        load_committee([runs[0], runs[0] / "model.keras"])
+
+
+def test_long_lists_of_classes_are_told_apart_where_they_differ():
+    names = [f"class {number}" for number in range(40)]
+    described = _different(names, [*names[:38], "other", "class 39"])
+    assert described == (["class 38", "class 39"], ["other", "class 39"])
+    assert _different(names, names[:39]) == (["class 39"], "no more")
