@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import math
 import os
 import sys
 import time
@@ -30,7 +31,8 @@ def build_parser():
                         help="images and folders (searched to the bottom; other files are passed over); for runs on "
                         "precomputed features: .npy or .npz files")  # fmt: skip
     parser.add_argument("--with", metavar="RUN", dest="others", action="append", default=[], help="another run that votes "
-                        "too; repeatable. The probability is the class's part of the votes")  # fmt: skip
+                        "too; repeatable. The probability is then the class's part of the votes, where the mean of the "
+                        "runs' own probabilities is one vote more; the entropy is that of these parts")  # fmt: skip
     parser.add_argument("--out", metavar="FILE", help="write here instead of to standard output")
     parser.add_argument("--format", choices=("csv", "jsonl"), help="csv, or what the name of --out says")
     parser.add_argument("--top-k", type=int, default=1, metavar="K", help="also the next best classes (default 1)")
@@ -109,14 +111,19 @@ def predict_rows(network, info, inputs, batch_size=32, top_k=1, threads=4, known
         (class, probability)); class, probability and entropy are None where there is an error.
     """
     names = info["class_names"]
-    top_k = min(top_k, len(names))
+    top_k, rows_at_once = min(top_k, len(names)), None
     for batch in _batches(_samples(network, info, inputs, threads, batch_size, known), batch_size):
         rows = [{"path": path, "class": None, "probability": None, "entropy": None, "error": reason, "top": []}
                 for path, _, reason in batch]  # fmt: skip
         readable = [index for index, (_, _, reason) in enumerate(batch) if not reason]
+        if len(batch) == batch_size:  # fewer images than that are not filled up to it
+            rows_at_once = batch_size
         if readable:
-            results = _classify(network, [batch[index][1] for index in readable], batch_size, top_k)
+            results = _classify(network, [batch[index][1] for index in readable], rows_at_once, top_k)
             for index, (best, probabilities, entropy) in zip(readable, results):
+                if not math.isfinite(entropy):  # weights or activations that are NaN or infinite
+                    rows[index]["error"] = "the model's answer is not finite"
+                    continue
                 top = [(names[c], float(p)) for c, p in zip(best, probabilities)]
                 rows[index].update(
                     {"class": top[0][0], "probability": top[0][1], "entropy": float(entropy), "top": top}
@@ -124,16 +131,16 @@ def predict_rows(network, info, inputs, batch_size=32, top_k=1, threads=4, known
         yield rows
 
 
-def _classify(network, samples, batch_size, top_k):
-    """[(best classes, their probabilities, entropy)] of samples of one shape."""
+def _classify(network, samples, rows_at_once, top_k):
+    """[(best classes, their probabilities, entropy)] of samples of one shape, filled up to so many rows, or None."""
     import numpy as np
 
     from isra_keras.selection.scores import entropies, softmax
 
     images = np.stack(samples).astype("float32")
     count = len(images)
-    if count < batch_size:  # one shape only, so that the network is traced once
-        images = np.concatenate([images, np.zeros((batch_size - count, *images.shape[1:]), "float32")])
+    if rows_at_once and count < rows_at_once:  # one shape only, so that the network is traced once
+        images = np.concatenate([images, np.zeros((rows_at_once - count, *images.shape[1:]), "float32")])
     probabilities = softmax(network.predict_on_batch(images)["logits"][:count])
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
     return list(zip(best, np.take_along_axis(probabilities, best, axis=1), entropies(probabilities)))
@@ -189,13 +196,15 @@ def load_image(path, image_size, crop_size, shape):
 def iter_images(inputs):
     """Paths of the named files and of all images below the named folders, without listing any folder whole.
 
+    Below a folder the rules are those of `data.image_folder.image_files`: nothing hidden, links are followed, none twice.
+
     Args:
         inputs: files (taken whatever they are called) and folders.
 
     Raises:
         UserError: if one is not there.
     """
-    from isra_keras.data.image_folder import is_image_file
+    from isra_keras.data.image_folder import is_folder, is_image_file
 
     for given in inputs:
         if not os.path.exists(given):
@@ -204,9 +213,13 @@ def iter_images(inputs):
         if not os.path.isdir(given):
             yield str(given)
             continue
-        folders = deque([str(given)])
+        folders, seen = deque([str(given)]), set()
         while folders:
             folder = folders.popleft()
+            real = os.path.realpath(folder)
+            if real in seen:
+                continue
+            seen.add(real)
             try:
                 entries = os.scandir(folder)
             except OSError as error:
@@ -214,7 +227,9 @@ def iter_images(inputs):
                 continue
             with entries:
                 for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
+                    if entry.name.startswith("."):
+                        continue
+                    if is_folder(entry):
                         folders.append(entry.path)
                     elif is_image_file(entry):
                         yield entry.path

@@ -249,3 +249,49 @@ def test_run_folder_errors(tmp_path, capsys):
     (tmp_path / "seed1" / "model.keras").write_bytes(b"x")
     assert cli.run(predict.main, [str(tmp_path / "seed1"), str(tmp_path)]) == 2
     assert re.search(r"model.keras' \(1 bytes\) can't be loaded.*--resume", capsys.readouterr().err)
+
+
+def test_a_batch_size_beyond_the_images_costs_nothing(run_dir, photos, capsys):
+    """The one batch was filled up to it: gigabytes of zeros."""
+    assert predict.main([str(run_dir), str(photos), "--batch-size", "100000000", "--quiet"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 12
+
+
+def test_batches_have_one_shape_once_one_was_full(photos):
+    shapes = []
+    network = types.SimpleNamespace(
+        input_shape=(None, 32, 32, 3),
+        predict_on_batch=lambda x: shapes.append(len(x)) or {"logits": np.zeros((len(x), 3))},
+    )
+    info = {"class_names": NAMES, "kind": "images", "image_size": None, "crop_size": None}
+    assert sum(len(rows) for rows in predict.predict_rows(network, info, [photos], batch_size=4)) == 11
+    assert set(shapes) == {4}
+    assert sum(len(rows) for rows in predict.predict_rows(network, info, [photos / "sub1"], batch_size=8)) == 4
+    assert shapes[-1] == 4
+
+
+def test_the_images_of_a_folder_are_those_that_train_finds(tmp_path):
+    """Nothing hidden, folders behind links too, and no link leads round for ever."""
+    from isra_keras.data.image_folder import image_files
+
+    root, other = tmp_path / "root", tmp_path / "other"
+    for path in (root / "a.jpg", root / ".hidden.jpg", root / "sub" / "._mac.jpg", root / "sub" / "b.png",
+                 root / ".trash" / "c.png", other / "d.png"):  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    (root / "link").symlink_to(other)
+    (root / "sub" / "up").symlink_to(root)
+    (root / "self").symlink_to(root / "self")
+    (root / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    found = sorted(predict.iter_images([root]))
+    assert found == image_files(root)
+    assert [os.path.relpath(path, root) for path in found] == ["a.jpg", "gone.jpg", "link/d.png", "sub/b.png"]
+
+
+def test_answers_that_are_no_numbers_are_errors(photos):
+    network = types.SimpleNamespace(
+        input_shape=(None, 32, 32, 3), predict_on_batch=lambda x: {"logits": np.full((len(x), 3), np.nan)}
+    )
+    info = {"class_names": NAMES, "kind": "images", "image_size": None, "crop_size": None}
+    (rows,) = predict.predict_rows(network, info, [photos / "sub0"])
+    assert {row["error"] for row in rows} == {"the model's answer is not finite"} and not any(row["top"] for row in rows)
