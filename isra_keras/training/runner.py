@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from isra_keras.data.pairs import DomainPairs, own_threads, plain_errors
+from isra_keras.data.reader import late_bad_images
 from isra_keras.model import WARMUP
 from isra_keras.selection import NEEDS_SOURCE, CollapseWatch, score_all
 from isra_keras.selection.blas import one_blas_thread
@@ -378,7 +379,8 @@ class Training:
             self.best["step"], self.best["class_weights"], timing,
         )  # fmt: skip
         bad = self.pairs.bad_images if self.pairs else (*self.task.source.bad_images, *self.task.target.bad_images)
-        report_bad_images(self.out, bad, self.progress.message)
+        late = late_bad_images(self.task.target, self.config.image_size)  # of the evaluations
+        report_bad_images(self.out, (*bad, *late), self.progress.message)
         self.callbacks.on_end(result)
         return result
 
