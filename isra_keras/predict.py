@@ -38,7 +38,8 @@ def build_parser():
     parser.add_argument("--top-k", type=int, default=1, metavar="K", help="also the next best classes (default 1)")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="images at once (default 32)")
     parser.add_argument("--threads", type=int, default=min(8, os.cpu_count() or 1), help="decoding threads")
-    parser.add_argument("--resume", action="store_true", help="go on with --out: images with a row are passed over")
+    parser.add_argument("--resume", action="store_true", help="go on with --out of the same RUN and options: "
+                        "images with a row are passed over")  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
     return parser
 

@@ -105,3 +105,20 @@ def test_long_lists_of_classes_are_told_apart_where_they_differ():
     described = _different(names, [*names[:38], "other", "class 39"])
     assert described == (["class 38", "class 39"], ["other", "class 39"])
     assert _different(names, names[:39]) == (["class 39"], "no more")
+
+
+def test_runs_on_features_vote_too(tmp_path):
+    """And their rows are gone on with by the same runs only, in whichever order they are named."""
+    made = [biased_run(tmp_path / name, bias, kind="features", image_size=None)
+            for name, bias in (("a", [0, 0, 0]), ("b", [0.5, 0, 0]), ("c", [50, 0, 0]))]  # fmt: skip
+    np.save(tmp_path / "rows.npy", np.eye(3, dtype="float32") * 255)
+    out = tmp_path / "out.csv"
+
+    def predicted(first, *others, more=()):
+        named = [word for other in others for word in ("--with", str(other))]
+        return cli.run(predict.main, [str(first), *named, str(tmp_path / "rows.npy"), "--out", str(out), *more])
+
+    assert predicted(*made) == 0
+    with open(out, newline="") as file:
+        assert [row["class"] for row in csv.DictReader(file)] == ["red", "green", "blue"]
+    assert predicted(*made[::-1], more=["--resume"]) == 0 and predicted(made[0], more=["--resume"]) == 2
