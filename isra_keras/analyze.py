@@ -42,7 +42,11 @@ def main(argv=None):
     for given in (args.run, *args.against):
         run_folder(given)
     out = Path(args.out) if args.out else run_folder(args.run) / "analysis"
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Expected a folder to write to, '{out}'; the system refused: {error.strerror}. "
+                        "Name another with --out.") from error  # fmt: skip
     path = analyze(args, out)
     print(f"report {path}")
     return 0

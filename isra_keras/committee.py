@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from isra_keras.errors import UserError
-from isra_keras.run_folder import load_run
+from isra_keras.run_folder import load_run, run_folder
 
 ALIKE = ("class_names", "kind", "image_size", "crop_size")
 
@@ -56,7 +56,7 @@ def load_committee(run_dirs):
         UserError: as `load_run`; runs of different classes, images or inputs.
     """
     run_dirs = [str(one) for one in run_dirs]
-    if len(set(run_dirs)) < len(run_dirs):
+    if len({run_folder(one).resolve() for one in run_dirs}) < len(run_dirs):  # however it is written
         raise UserError(f"Expected every run once; received {', '.join(run_dirs)}.")
     loaded = [load_run(one) for one in run_dirs]
     if len(loaded) == 1:
@@ -70,10 +70,20 @@ def load_committee(run_dirs):
             )
         for name in ALIKE:
             if info[name] != described[name]:
-                raise UserError(f"Expected runs of the same {name.replace('_', ' ')}; '{first}' has {_short(info[name])}, "
-                                f"'{other}' {_short(described[name])}.")  # fmt: skip
+                one, another = _different(info[name], described[name])
+                raise UserError(f"Expected runs of the same {name.replace('_', ' ')}; '{first}' has {_short(one)}, "
+                                f"'{other}' {_short(another)}.")  # fmt: skip
     names = [str(described.get("method")) for _, described in loaded]
     return Committee([member for member, _ in loaded]), {**info, "method": " + ".join(names), "class_weights": None}
+
+
+def _different(one, other):
+    """Both values; lists from the first element on that differs, which a long list would hide."""
+    if not (isinstance(one, list) and isinstance(other, list)):
+        return one, other
+    pairs = list(zip(one, other))
+    at = next((number for number, (a, b) in enumerate(pairs) if a != b), len(pairs))
+    return one[at:] or "no more", other[at:] or "no more"
 
 
 def _short(value):

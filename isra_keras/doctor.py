@@ -159,8 +159,8 @@ def _inspect(tasks, name, data_dir):
 def _show(report):
     """Tables for people."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "missing": "[red]missing[/]"}
     console = Console()
@@ -171,11 +171,11 @@ def _show(report):
     }
     for title, rows in sections.items():
         table = Table(title=title, title_justify="left", expand=False)
-        for column in ("", "", ""):
-            table.add_column(column)
+        for overflow in ("ellipsis", "ellipsis", "fold"):  # what is to be downloaded is never cut
+            table.add_column("", overflow=overflow)
         table.show_header = False
         for row in rows:
-            table.add_row(escape(row["name"]), marks[row["status"]], escape(row["detail"]))
+            table.add_row(Text(row["name"]), marks[row["status"]], Text(row["detail"]))
         console.print(table)
     console.print("Ready to train." if report["healthy"] else "[red]Not ready[/]: see the rows marked missing.")
 

@@ -1,6 +1,7 @@
 """`python -m isra_keras.evaluate RUN`: accuracy, per-class accuracy, confusion, label-free scores of a finished run."""
 
 import argparse
+import errno
 import json
 import math
 import sys
@@ -48,7 +49,15 @@ def main(argv=None):
         from isra_keras.analysis.report import write_report
 
         labels = task.target.labels[arrays["indices"]]
-        write_report(folder, arrays, labels, info["class_names"], info["class_weights"])
+        try:
+            write_report(folder, arrays, labels, info["class_names"], info["class_weights"])
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):  # the command line has words for it
+                raise
+            raise UserError(
+                f"Expected to write to '{folder / 'report'}'; the system refused: {error.strerror}. Leave --report out, "
+                "or take a copy of the run."
+            ) from error
     print(json.dumps(_plain(result), indent=2)) if args.json else _show(result)
     return 0
 
@@ -138,7 +147,7 @@ def evaluate(network, info, task, batch_size=64, with_source=False):
         "scores": score_all(target["features"], target["logits"], *extra),
         "class_weights": dict(zip(info["class_names"], weights)),
         "shared_classes_judged": shared,
-        "bad_images": [{"path": str(bad.path), "reason": bad.reason} for bad in task.target.bad_images],
+        "bad_images": [{"path": str(bad.path), "reason": bad.reason} for bad in (*task.target.bad_images, *target["bad"])],
     }
     result.update(_with_labels(target["logits"], task.target.labels[target["indices"]], info["class_names"]))
     return result, target
@@ -171,33 +180,41 @@ def predict_domain(network, info, domain, batch_size=64):
     """Predictions for every readable sample of a domain, in evaluation mode and in order.
 
     Returns:
-        dict of NumPy arrays: features (N, d) float32, logits (N, C) float32, indices (N,) int.
+        dict of NumPy arrays: features (N, d) float32, logits (N, C) float32, indices (N,) int; and "bad", a tuple of
+        `BadImage`s, files that turned out unreadable only now: they have no row.
 
     Raises:
         UserError: if no sample is readable.
     """
     import numpy as np
 
-    from isra_keras.data.pairs import evaluation_dataset
+    from isra_keras.data.pairs import evaluation_dataset, plain_errors
+    from isra_keras.data.reader import late_bad_images
 
     columns = {"features": [], "logits": [], "indices": []}
-    for batch in evaluation_dataset(domain, batch_size, info["image_size"], info["crop_size"]):
-        outputs = network.predict_on_batch(np.asarray(batch["images"], "float32"))
-        columns["features"].append(outputs["features"])
-        columns["logits"].append(outputs["logits"])
-        columns["indices"].append(np.asarray(batch["indices"]))
+    data = evaluation_dataset(domain, batch_size, info["image_size"], info["crop_size"])
+    with plain_errors():
+        for batch in data:
+            outputs = network.predict_on_batch(np.asarray(batch["images"], "float32"))
+            readable = np.asarray(batch["readable"])
+            columns["features"].append(outputs["features"][readable])
+            columns["logits"].append(outputs["logits"][readable])
+            columns["indices"].append(np.asarray(batch["indices"])[readable])
     if not columns["logits"]:
         raise UserError(f"Expected at least one readable sample in domain {domain.name}; there is none.")
-    return {name: np.concatenate(parts) for name, parts in columns.items()}
+    found = {name: np.concatenate(parts) for name, parts in columns.items()}
+    return found | {"bad": () if len(found["indices"]) == len(domain.labels) else late_bad_images(domain, info["image_size"])}
 
 
 def _show(result):
     """Tables for people."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
-    table = Table(title=" · ".join(str(part) for part in (result["run"], result["method"]) if part) or None)
+    title = " · ".join(str(part) for part in (result["run"], result["method"]) if part)
+    table = Table(title=Text(title) if title else None)  # as Text: brackets in names are no markup
     table.add_column("measure")
     table.add_column("value", justify="right")
     table.add_row("target samples", f"{result['samples']:,}")
@@ -212,7 +229,8 @@ def _show(result):
     else:
         console.print("The target has no labels: accuracy and confusion are unknown, the scores above need none.")
     shared = result["shared_classes_judged"]
-    console.print(f"Judged shared, {len(shared)} of {len(result['class_weights'])} classes: {', '.join(shared)}")
+    counts = f"{len(shared)} of {len(result['class_weights'])} classes"
+    console.print(f"Judged shared, {counts}: {', '.join(shared)}", markup=False)
     for bad in result["bad_images"][:10]:
         console.print(f"unreadable: {bad['path']}: {bad['reason']}", markup=False)
     if len(result["bad_images"]) > 10:
@@ -221,8 +239,8 @@ def _show(result):
 
 def _class_table(rows):
     """rich table of the classes."""
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     table = Table()
     for name, justify in (("class", "left"), ("samples", "right"), ("accuracy", "right"), ("predicted", "right"),
@@ -231,7 +249,7 @@ def _class_table(rows):
     for row in rows:
         share = f"{100 * row['accuracy']:.1f} %" if row["count"] else "not in the target"
         wrong = f"{row['mistaken_for']} ({row['mistakes']})" if row["mistakes"] else ""
-        table.add_row(escape(row["name"]), str(row["count"]), share, str(row["predicted"]), escape(wrong))
+        table.add_row(Text(row["name"]), str(row["count"]), share, str(row["predicted"]), Text(wrong))
     return table
 
 

@@ -317,19 +317,20 @@ class AdaptationModel(keras.Model):
         """Predictions for every element of a dataset, in evaluation mode and in order.
 
         Args:
-            dataset: iterable of {"images": (n, ...), ...}.
+            dataset: iterable of {"images": (n, ...), ...}, with "readable" (n,) as `evaluation_dataset` has it, or without.
             progress: called with the number of rows of each batch, or None.
 
         Returns:
-            `Evaluation` of NumPy float32 arrays: features (N, d), logits (N, C), pooled (N, p).
+            `Evaluation` of NumPy float32 arrays: features (N, d), logits (N, C), pooled (N, p); and its readable rows.
         """
         if self.predictor is None:  # a function images -> outputs; `Replicated` puts its own here
             self.predictor = backend_steps().compile_predictor(self)
-        columns = {"features": [], "logits": [], "pooled": []}
+        columns = {"features": [], "logits": [], "pooled": [], "readable": []}
         for batch in dataset:
             outputs = self.predictor(_floats(batch["images"]))
-            for name, parts in columns.items():
-                parts.append(ops.convert_to_numpy(outputs[name]).astype("float32"))
+            for name in ("features", "logits", "pooled"):
+                columns[name].append(ops.convert_to_numpy(outputs[name]).astype("float32"))
+            columns["readable"].append(np.asarray(batch.get("readable", [True] * len(outputs["logits"])), bool))
             if progress is not None:
                 progress(len(outputs["logits"]))
         return Evaluation(**{name: np.concatenate(parts) for name, parts in columns.items()})
@@ -347,7 +348,7 @@ class AdaptationModel(keras.Model):
             (C,) float32 class weights, or None for a method without them.
         """
         evaluation.context = self.context(training=False)
-        weights = self.method.class_weights(evaluation)
+        weights = self.method.class_weights(evaluation.seen())
         if weights is not None:
             weights = np.asarray(weights, "float32")
             if self.weight_smoothing and self.has_class_weights.numpy():

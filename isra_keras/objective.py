@@ -1,10 +1,11 @@
 """What a method sees (`Views`, `Context`) and what it must answer (`Objective.loss_terms`)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -130,6 +131,7 @@ class Evaluation:
 
     Attributes:
         features: (N, d), logits: (N, C), pooled: (N, p) or None.
+        readable: (N,) bool, False in rows where another image stands in for one that can't be read; None for all True.
         source: the same for the source set, with `labels`, if the method sets `needs_source_evaluation`.
     """
 
@@ -139,6 +141,15 @@ class Evaluation:
     labels: Any = None
     source: "Evaluation | None" = None
     context: Context | None = field(default=None)
+    readable: Any = None
+
+    def seen(self):
+        """The same without the rows of images that can't be read: what may be counted, scored and averaged."""
+        if self.readable is None or np.all(self.readable):
+            return self
+        rows = {name: getattr(self, name) for name in ("features", "logits", "pooled", "labels")}
+        kept = {name: values[self.readable] for name, values in rows.items() if values is not None}
+        return replace(self, **kept, readable=np.ones(int(np.sum(self.readable)), bool))
 
 
 @dataclass

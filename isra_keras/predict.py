@@ -1,19 +1,22 @@
 """`python -m isra_keras.predict RUN IMAGES…|DIR`: a class for every image, one row an image, in constant memory."""
 
 import argparse
+import hashlib
+import json
+import math
 import os
 import sys
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from isra_keras.cli import run as run_cli
 from isra_keras.errors import UserError
 from isra_keras.row_output import KnownRows, open_output
-from isra_keras.run_folder import load_run, run_folder
+from isra_keras.run_folder import load_run, read_info, run_folder
 
 
 def build_parser():
@@ -28,13 +31,15 @@ def build_parser():
                         help="images and folders (searched to the bottom; other files are passed over); for runs on "
                         "precomputed features: .npy or .npz files")  # fmt: skip
     parser.add_argument("--with", metavar="RUN", dest="others", action="append", default=[], help="another run that votes "
-                        "too; repeatable. The probability is the class's part of the votes")  # fmt: skip
+                        "too; repeatable. The probability is then the class's part of the votes, where the mean of the "
+                        "runs' own probabilities is one vote more; the entropy is that of these parts")  # fmt: skip
     parser.add_argument("--out", metavar="FILE", help="write here instead of to standard output")
     parser.add_argument("--format", choices=("csv", "jsonl"), help="csv, or what the name of --out says")
     parser.add_argument("--top-k", type=int, default=1, metavar="K", help="also the next best classes (default 1)")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="images at once (default 32)")
     parser.add_argument("--threads", type=int, default=min(8, os.cpu_count() or 1), help="decoding threads")
-    parser.add_argument("--resume", action="store_true", help="go on with --out: images with a row are passed over")
+    parser.add_argument("--resume", action="store_true", help="go on with --out of the same RUN and options: "
+                        "images with a row are passed over")  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
     return parser
 
@@ -46,19 +51,22 @@ def main(argv=None):
     kind = _format(args)
     network, info = _load([args.run, *args.others])
     top_k = min(args.top_k, len(info["class_names"]))
-    known = KnownRows(args.out, kind) if args.resume else None
+    model = None if args.out is None else _model_digest([args.run, *args.others])
+    known = KnownRows(args.out, kind, top_k, model) if args.resume else None
     counts = {"rows": 0, "errors": 0}
     start = time.monotonic()
-    with open_output(args.out, kind, top_k, args.resume) as write, _progress(args.quiet) as advance:
-        for rows in predict_rows(network, info, args.inputs, args.batch_size, top_k, args.threads, known):
+    batches = predict_rows(network, info, args.inputs, args.batch_size, top_k, args.threads, known)
+    first = next(batches, None)  # before anything is written: without images OUT stays what it was
+    if first is None and not (known and known.skipped):
+        kinds = "JPEG, PNG, WebP, BMP, GIF, TIFF"
+        raise UserError(f"Expected images in {', '.join(map(repr, args.inputs))}; there is none ({kinds}).")
+    with open_output(args.out, kind, top_k, args.resume, model) as write, _progress(args.quiet) as advance:
+        for rows in chain([] if first is None else [first], batches):
             for row in rows:
                 write(row)
                 counts["errors"] += bool(row["error"])
             counts["rows"] += len(rows)
             advance(len(rows))
-    if not counts["rows"] and not (known and known.skipped):
-        kinds = "JPEG, PNG, WebP, BMP, GIF, TIFF"
-        raise UserError(f"Expected images in {', '.join(map(repr, args.inputs))}; there is none ({kinds}).")
     if not args.quiet:
         seconds = time.monotonic() - start
         skipped = f", {known.skipped:,} passed over" if known else ""
@@ -73,6 +81,17 @@ def _load(runs):
     from isra_keras.committee import load_committee
 
     return load_committee(runs)
+
+
+def _model_digest(runs):
+    """Text that is the same for the same networks, classes and sizes, wherever the run folders are."""
+    found = []
+    for run in runs:
+        with open(run_folder(run) / "model.keras", "rb") as file:
+            weights = hashlib.file_digest(file, "sha256").hexdigest()
+        info = read_info(run)
+        found.append(json.dumps([weights, *(info[name] for name in ("class_names", "kind", "image_size", "crop_size"))]))
+    return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()[:32]
 
 
 def predict_rows(network, info, inputs, batch_size=32, top_k=1, threads=4, known=None):
@@ -93,14 +112,19 @@ def predict_rows(network, info, inputs, batch_size=32, top_k=1, threads=4, known
         (class, probability)); class, probability and entropy are None where there is an error.
     """
     names = info["class_names"]
-    top_k = min(top_k, len(names))
+    top_k, rows_at_once = min(top_k, len(names)), None
     for batch in _batches(_samples(network, info, inputs, threads, batch_size, known), batch_size):
         rows = [{"path": path, "class": None, "probability": None, "entropy": None, "error": reason, "top": []}
                 for path, _, reason in batch]  # fmt: skip
         readable = [index for index, (_, _, reason) in enumerate(batch) if not reason]
+        if len(batch) == batch_size:  # fewer images than that are not filled up to it
+            rows_at_once = batch_size
         if readable:
-            results = _classify(network, [batch[index][1] for index in readable], batch_size, top_k)
+            results = _classify(network, [batch[index][1] for index in readable], rows_at_once, top_k)
             for index, (best, probabilities, entropy) in zip(readable, results):
+                if not math.isfinite(entropy):  # weights or activations that are NaN or infinite
+                    rows[index]["error"] = "the model's answer is not finite"
+                    continue
                 top = [(names[c], float(p)) for c, p in zip(best, probabilities)]
                 rows[index].update(
                     {"class": top[0][0], "probability": top[0][1], "entropy": float(entropy), "top": top}
@@ -108,16 +132,16 @@ def predict_rows(network, info, inputs, batch_size=32, top_k=1, threads=4, known
         yield rows
 
 
-def _classify(network, samples, batch_size, top_k):
-    """[(best classes, their probabilities, entropy)] of samples of one shape."""
+def _classify(network, samples, rows_at_once, top_k):
+    """[(best classes, their probabilities, entropy)] of samples of one shape, filled up to so many rows, or None."""
     import numpy as np
 
     from isra_keras.selection.scores import entropies, softmax
 
     images = np.stack(samples).astype("float32")
     count = len(images)
-    if count < batch_size:  # one shape only, so that the network is traced once
-        images = np.concatenate([images, np.zeros((batch_size - count, *images.shape[1:]), "float32")])
+    if rows_at_once and count < rows_at_once:  # one shape only, so that the network is traced once
+        images = np.concatenate([images, np.zeros((rows_at_once - count, *images.shape[1:]), "float32")])
     probabilities = softmax(network.predict_on_batch(images)["logits"][:count])
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
     return list(zip(best, np.take_along_axis(probabilities, best, axis=1), entropies(probabilities)))
@@ -173,13 +197,15 @@ def load_image(path, image_size, crop_size, shape):
 def iter_images(inputs):
     """Paths of the named files and of all images below the named folders, without listing any folder whole.
 
+    Below a folder the rules are those of `data.image_folder.image_files`: nothing hidden, links are followed, none twice.
+
     Args:
         inputs: files (taken whatever they are called) and folders.
 
     Raises:
         UserError: if one is not there.
     """
-    from isra_keras.data.image_folder import is_image_file
+    from isra_keras.data.image_folder import is_folder, is_image_file
 
     for given in inputs:
         if not os.path.exists(given):
@@ -188,9 +214,13 @@ def iter_images(inputs):
         if not os.path.isdir(given):
             yield str(given)
             continue
-        folders = deque([str(given)])
+        folders, seen = deque([str(given)]), set()
         while folders:
             folder = folders.popleft()
+            real = os.path.realpath(folder)
+            if real in seen:
+                continue
+            seen.add(real)
             try:
                 entries = os.scandir(folder)
             except OSError as error:
@@ -198,7 +228,9 @@ def iter_images(inputs):
                 continue
             with entries:
                 for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
+                    if entry.name.startswith("."):
+                        continue
+                    if is_folder(entry):
                         folders.append(entry.path)
                     elif is_image_file(entry):
                         yield entry.path
@@ -265,13 +297,25 @@ def _check(args):
             raise UserError(f"Expected --{name.replace('_', '-')} of at least 1; received {getattr(args, name)}.")
     if args.resume and args.out is None:
         raise UserError("Expected --out FILE with --resume; rows on standard output can't be gone on with.")
-    if args.out is not None and not Path(args.out).resolve().parent.is_dir():
-        raise UserError(f"Expected an existing folder for --out; received '{args.out}'.")
+    if args.out is not None:
+        _check_out(Path(args.out))
     for run in (args.run, *args.others):
         run_folder(run)
     for given in args.inputs:
         if not os.path.exists(given):
             raise UserError(f"Expected images or folders; received '{given}', which is not there.")
+
+
+def _check_out(out):
+    """Refuses what rows can't be written to; a device would be replaced by a file."""
+    folder = out.resolve().parent
+    if not folder.is_dir():
+        raise UserError(f"Expected an existing folder for --out; received '{out}'.")
+    if out.exists() and not out.is_file():
+        kind = "a folder" if out.is_dir() else "no plain file"
+        raise UserError(f"Expected a file for --out; '{out}' is {kind}. Name a file, such as rows.csv.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"Expected a folder that can be written to for --out '{out}'; '{folder}' can't. Name another.")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import sys
 from array import array
 from contextlib import contextmanager
@@ -15,13 +16,25 @@ COLUMNS = ("path", "class", "probability", "entropy", "error")
 
 
 class KnownRows:
-    """Paths that a partial output holds already, as 8-byte digests: 8 MB for a million."""
+    """Paths that a partial output holds already, as 8-byte digests: 8 MB for a million.
 
-    def __init__(self, out, kind):
+    Nothing is written or renamed here: a call with other options leaves finished rows as they are.
+
+    Args:
+        out, kind, top_k, model: as in `open_output`.
+
+    Raises:
+        UserError: the rows were made with other options or by another model, or are none of `open_output`'s.
+    """
+
+    def __init__(self, out, kind, top_k=1, model=None):
         import numpy as np
 
-        self.skipped = 0
-        digests = array("Q", (_digest(path) for path in _written_paths(_partial(out), out, kind)))
+        self.skipped, begun = 0, _begun(out)
+        digests = array("Q")
+        if begun is not None:
+            _check_model(begun, model)
+            digests.extend(_digest(path) for path in _written_paths(begun, kind, top_k))
         self._digests = np.unique(np.frombuffer(digests, "uint64")) if digests else np.zeros(0, "uint64")
 
     def skip(self, path):
@@ -39,19 +52,58 @@ def _digest(path):
     return int.from_bytes(blake2b(os.fsencode(path), digest_size=8).digest(), "little")
 
 
-def _written_paths(partial, out, kind):
-    """Paths of the complete rows of a partial output; makes `partial` from `out` if the run had ended."""
-    if not partial.exists() and Path(out).exists():
-        os.replace(out, partial)
-    if not partial.exists():
-        return
-    with open(partial, "r+b") as file:  # a row that a crash cut off is cut away
-        file.truncate(_last_newline(file))
-    with open(partial, newline="", encoding="utf-8", errors="surrogateescape") as file:
+def _begun(out):
+    """The file with the rows so far: OUT.part, else OUT; None if there is neither."""
+    return next((path for path in (_partial(out), Path(out)) if path.is_file()), None)
+
+
+def _written_paths(begun, kind, top_k):
+    """Paths of the complete rows of an output; a row that a crash cut off is not looked at."""
+    with open(begun, "rb") as file:
+        whole = _last_newline(file)
+    options = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+    with open(begun, **options) as file:
+        lines = _until(file, whole)
         if kind == "csv":
-            yield from (row["path"] for row in csv.DictReader(file) if row.get("path"))
-        else:
-            yield from (json.loads(line)["path"] for line in file if line.strip())
+            reader = csv.reader(lines)
+            _check_columns(begun, next(reader, None), _header(top_k))
+            yield from (row[0] for row in reader if row and row[0])
+            return
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _path_of(line, number, begun, top_k)
+
+
+def _until(file, size):
+    """Lines of a text file of so many bytes."""
+    for line in file:
+        size -= len(line.encode("utf-8", "surrogateescape"))
+        if size < 0:
+            return
+        yield line
+
+
+def _path_of(line, number, begun, top_k):
+    """The path in a JSON line.
+
+    Raises:
+        UserError: no JSON line of `_writer`, or one with another number of classes.
+    """
+    try:
+        row = json.loads(line)
+        path, error, top = str(row["path"]), row["error"], row.get("top")
+        fits = (top is None) == (top_k == 1) and (error or top is None or len(top) == top_k)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"Expected JSON lines of this command in '{begun}'; line {number} is none: {line.strip()[:60]!r}. "
+            "Use the options of the first call, or another --out."
+        ) from None
+    if not fits:
+        raise UserError(
+            f"Expected rows of {top_k} {'class' if top_k == 1 else 'classes'} in '{begun}'; line {number} has "
+            f"{max(len(top or ()), 1)}. Use the options of the first call, or another --out."
+        )
+    return path
 
 
 def _last_newline(file):
@@ -73,14 +125,17 @@ def _partial(out):
 
 
 @contextmanager
-def open_output(out, kind, top_k, resume):
+def open_output(out, kind, top_k, resume, model=None):
     """Yields `write(row)`. Rows go to OUT.part, which becomes OUT at the end; without OUT to standard output.
+
+    An exception leaves OUT as it was, and OUT.part with the rows so far.
 
     Args:
         out: file name or None.
         kind: "csv" or "jsonl".
         top_k: classes a row.
-        resume: go on with OUT.part.
+        resume: go on with OUT.part, or with a copy of OUT; `KnownRows` has looked at them.
+        model: digest of what predicts, kept in a hidden file beside the rows, so that no other one goes on; or None.
 
     Raises:
         UserError: if the file can't be opened.
@@ -92,10 +147,10 @@ def open_output(out, kind, top_k, resume):
         sys.stdout.flush()
         return
     partial = _partial(out)
-    if resume and kind == "csv":
-        _check_header(partial, top_k)
     try:
-        file = open(partial, "a" if resume else "w", newline="", encoding="utf-8", errors="surrogateescape")
+        file = _opened(out, partial, resume)
+        if model is not None:
+            _note(partial).write_text(f"{model}\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"Expected to write to '{out}'; it can't be opened: {error.strerror}.") from error
     with file:
@@ -103,6 +158,39 @@ def open_output(out, kind, top_k, resume):
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, out)
+    if model is not None:
+        os.replace(_note(partial), _note(Path(out)))
+
+
+def _opened(out, partial, resume):
+    """The partial file, to be written to; with `resume` behind its last complete row."""
+    if resume and not partial.exists() and os.path.exists(out):
+        shutil.copyfile(out, partial)  # OUT stays until all rows are there
+    if resume and partial.exists():
+        with open(partial, "r+b") as file:
+            file.truncate(_last_newline(file))
+    return open(partial, "a" if resume else "w", newline="", encoding="utf-8", errors="surrogateescape")
+
+
+def _note(path):
+    """Where the model is named that made the rows of a file."""
+    return path.with_name(f".{path.name}.model")
+
+
+def _check_model(begun, model):
+    """Refuses to go on with the rows of another model; a file without its note is trusted, and that is said."""
+    if model is None:
+        return
+    try:
+        kept = _note(begun).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        print(f"warning: nothing says which run made the rows of '{begun}'; going on with them.", file=sys.stderr)
+        return
+    if kept != model:
+        raise UserError(
+            f"Expected the RUN (and --with) that made the rows of '{begun}'; received another one, whose rows would be "
+            "mixed with them. Name the same, or another --out."
+        )
 
 
 def _header(top_k):
@@ -110,15 +198,11 @@ def _header(top_k):
     return [*COLUMNS, *(f"{name}_{rank}" for rank in range(2, top_k + 1) for name in ("class", "probability"))]
 
 
-def _check_header(partial, top_k):
+def _check_columns(begun, found, expected):
     """Refuses to go on with a CSV of other columns."""
-    if not partial.exists():
-        return
-    with open(partial, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        found = next(csv.reader(file), None)
-    if found and found != _header(top_k):
+    if found and found != expected:
         raise UserError(
-            f"Expected the columns {', '.join(_header(top_k))} in '{partial}'; received {', '.join(found)}. "
+            f"Expected the columns {', '.join(expected)} in '{begun}'; received {', '.join(found)[:200]}. "
             "Use the options of the first call, or another --out."
         )
 

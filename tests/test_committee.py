@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from isra_keras import cli, evaluate, predict
-from isra_keras.committee import load_committee
+from isra_keras.committee import _different, load_committee
 from isra_keras.errors import UserError
 from tests.small_run import NAMES, colour_image, make_run
 
@@ -96,3 +96,29 @@ def test_runs_that_do_not_fit_together(runs, tmp_path, given, said):
 def test_the_same_run_twice(runs):
     with pytest.raises(UserError, match="every run once"):
         load_committee([runs[0], runs[0]])
+    with pytest.raises(UserError, match="every run once"):
+        load_committee([runs[0], runs[0] / "model.keras"])
+
+
+def test_long_lists_of_classes_are_told_apart_where_they_differ():
+    names = [f"class {number}" for number in range(40)]
+    described = _different(names, [*names[:38], "other", "class 39"])
+    assert described == (["class 38", "class 39"], ["other", "class 39"])
+    assert _different(names, names[:39]) == (["class 39"], "no more")
+
+
+def test_runs_on_features_vote_too(tmp_path):
+    """And their rows are gone on with by the same runs only, in whichever order they are named."""
+    made = [biased_run(tmp_path / name, bias, kind="features", image_size=None)
+            for name, bias in (("a", [0, 0, 0]), ("b", [0.5, 0, 0]), ("c", [50, 0, 0]))]  # fmt: skip
+    np.save(tmp_path / "rows.npy", np.eye(3, dtype="float32") * 255)
+    out = tmp_path / "out.csv"
+
+    def predicted(first, *others, more=()):
+        named = [word for other in others for word in ("--with", str(other))]
+        return cli.run(predict.main, [str(first), *named, str(tmp_path / "rows.npy"), "--out", str(out), *more])
+
+    assert predicted(*made) == 0
+    with open(out, newline="") as file:
+        assert [row["class"] for row in csv.DictReader(file)] == ["red", "green", "blue"]
+    assert predicted(*made[::-1], more=["--resume"]) == 0 and predicted(made[0], more=["--resume"]) == 2

@@ -81,3 +81,12 @@ def test_python_versions(monkeypatch):
         monkeypatch.setattr(sys, "version_info", version)
         assert doctor.check_python()["status"] == status
         monkeypatch.undo()
+
+
+def test_an_address_is_shown_whole(capsys):
+    """At 80 columns it was cut, and with it what was to be downloaded; brackets are no markup."""
+    address = "https://example.org/" + "a-long-path/" * 12 + "file[/x].zip"
+    row = {"name": "set", "status": "missing", "detail": f"Get it from {address}"}
+    doctor._show({"python": row, "packages": [], "resources": [], "devices": [], "datasets": [row], "healthy": False})
+    cells = [line.split("│")[3].strip() for line in capsys.readouterr().out.splitlines() if line.count("│") == 4]
+    assert "".join(cells).replace(" ", "").count(address) == 2

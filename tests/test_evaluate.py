@@ -1,5 +1,6 @@
 """evaluate: what it says with and without target labels, how it finds the data again, errors."""
 
+import contextlib
 import json
 import sys
 import types
@@ -9,7 +10,8 @@ import pytest
 
 from isra_keras import cli, evaluate
 from isra_keras.errors import UserError
-from tests.small_run import NAMES, make_run
+from tests.data.made import undecodable
+from tests.small_run import NAMES, colour_image, make_run
 
 CONFIG = {"dataset": "toys", "source": "a", "target": "b", "seed": 5, "data_dir": "old", "on_bad_image": "error"}
 
@@ -36,10 +38,10 @@ def data(monkeypatch):
     def evaluation_dataset(domain, batch_size, image_size, crop_size):
         for start in range(0, len(domain.labels), batch_size):
             rows = np.arange(start, min(start + batch_size, len(domain.labels)))
-            yield {"images": domain.arrays[rows], "indices": rows}
+            yield {"images": domain.arrays[rows], "indices": rows, "readable": np.ones(len(rows), bool)}
 
     tasks = types.SimpleNamespace(load_task=handing_out("load"), folder_task=handing_out("folder"))
-    pairs = types.SimpleNamespace(evaluation_dataset=evaluation_dataset)
+    pairs = types.SimpleNamespace(evaluation_dataset=evaluation_dataset, plain_errors=contextlib.nullcontext)
     import isra_keras.data
 
     for name, module in (("tasks", tasks), ("pairs", pairs)):
@@ -126,3 +128,36 @@ def test_refuses(data, run_dir, capsys):
             evaluate.main([str(run_dir)])
     assert cli.run(evaluate.main, [str(run_dir), "--batch-size", "0"]) == 2
     assert cli.run(evaluate.main, [str(run_dir / "nowhere")]) == 2
+
+
+def test_an_image_that_only_decoding_refuses_has_no_row(tmp_path, capsys):
+    """Its header and ending look whole; before, the next image was counted in its place, under its label."""
+    run = make_run(tmp_path / "run", image_size=32)
+    for name in NAMES:
+        for index in range(2):
+            colour_image(tmp_path / "data" / name / f"{index}.png", name)
+    (run / "config.json").write_text(json.dumps({"source_dir": str(tmp_path / "data"), "target_dir": str(tmp_path / "data")}))
+    whole = evaluate_json(capsys, run)
+    bad = undecodable(tmp_path / "data" / "blue" / "9.jpg")
+    with pytest.warns(UserWarning, match="evaluations leave it out"):
+        result = evaluate_json(capsys, run)
+    assert [found["path"] for found in result["bad_images"]] == [bad] and "damaged" in result["bad_images"][0]["reason"]
+    assert result["samples"] == 6 and result["accuracy"] == 1.0 and result["scores"] == whole["scores"]
+
+
+def test_brackets_in_names_are_no_markup(data, run_dir, capsys):
+    """rich took "[/new] bus" for the end of a style that nobody began, and "[red]" for one."""
+    info = json.loads((run_dir / "model.json").read_text())
+    names = ["[/new] bus", "[red] car", "tram"]
+    (run_dir / "model.json").write_text(json.dumps(info | {"class_names": names, "task": "[/a]-b", "method": "[bold]m"}))
+    data.task.class_names = tuple(names)
+    assert cli.run(evaluate.main, [str(run_dir)]) == 0
+    text = capsys.readouterr().out
+    assert "Judged shared, 2 of 3 classes: [/new] bus, [red] car" in text and "[/a]-b · [bold]m" in text
+    assert text.count("[/new] bus") == 3  # a row, the class that another one is taken for, the line
+
+
+def test_a_report_that_cannot_be_written(data, run_dir, capsys):
+    (run_dir / "report").write_text("a file")
+    assert cli.run(evaluate.main, [str(run_dir), "--report"]) == 2
+    assert "Expected to write to" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import types
 from itertools import islice
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from isra_keras import cli, predict
+from isra_keras.row_output import open_output
 from tests.small_run import NAMES, colour_image, make_run
 
 
@@ -48,7 +50,7 @@ def test_csv_of_a_folder(run_dir, photos, tmp_path, capsys):
             assert row["class"] == name.split("_")[0] and row["error"] == ""
             assert 0.9 < float(row["probability"]) <= 1 and 0 <= float(row["entropy"]) < 0.5
     assert "11 rows, 2 unreadable" in capsys.readouterr().err
-    assert [p.name for p in tmp_path.iterdir()] == ["p.csv"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".p.csv.model", "p.csv"]
 
 
 def test_probability_and_entropy_are_right(run_dir, photos, capsys):
@@ -91,11 +93,67 @@ def test_resume_skips_rows_and_mends_the_cut_one(run_dir, photos, tmp_path, suff
     assert sorted(out.read_bytes().splitlines()) == sorted(text.splitlines())
 
 
-def test_resume_with_other_columns_is_refused(run_dir, photos, tmp_path, capsys):
+def files_in(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("first, second, said", [
+    ([], ["--top-k", "2"], "Expected the columns"),
+    ([], ["--format", "jsonl"], "Expected JSON lines"),
+    (["--format", "jsonl"], ["--format", "csv"], "Expected the columns"),
+    (["--format", "jsonl"], ["--format", "jsonl", "--top-k", "2"], "Expected rows of 2 classes .* has 1"),
+    (["--format", "jsonl", "--top-k", "3"], ["--format", "jsonl", "--top-k", "2"], "Expected rows of 2 classes .* has 3"),
+])  # fmt: skip
+def test_resume_with_other_options_is_refused_and_leaves_the_rows(run_dir, photos, tmp_path, capsys, first, second, said):
+    """They were renamed before they were looked at, and the next call without --resume wiped them."""
+    command = [str(run_dir), str(photos), "--out", str(tmp_path / "p.csv"), "--quiet"]
+    predict.main([*command, *first])
+    before = files_in(tmp_path)
+    assert cli.run(predict.main, [*command, "--resume", *second]) == 2
+    error = capsys.readouterr().err
+    assert re.search(said, error) and "Use the options of the first call" in error and error.count("\n") == 1
+    assert files_in(tmp_path) == before
+
+
+def test_resume_with_another_run_is_refused(run_dir, photos, tmp_path, capsys):
+    """Its rows would be mixed with those of the first; a copy of the first is the same one."""
+    command = [str(photos), "--out", str(tmp_path / "p.csv"), "--quiet"]
+    assert cli.run(predict.main, [str(run_dir), *command]) == 0
+    before = files_in(tmp_path)
+    other = tmp_path.parent / f"{tmp_path.name}-other"
+    shutil.copytree(run_dir, other)
+    network, _ = predict.load_run(other)
+    network.get_layer("classifier").set_weights([np.eye(3), np.ones(3)])
+    network.save(other / "model.keras")
+    assert cli.run(predict.main, [str(other), *command, "--resume"]) == 2
+    assert cli.run(predict.main, [str(run_dir), "--with", str(other), *command, "--resume"]) == 2
+    assert "Expected the RUN (and --with) that made the rows of" in capsys.readouterr().err
+    assert files_in(tmp_path) == before
+    shutil.copytree(run_dir, other.parent / f"{other.name}-copy")
+    assert cli.run(predict.main, [str(other.parent / f"{other.name}-copy"), *command, "--resume"]) == 0
+    assert files_in(tmp_path) == before and capsys.readouterr().err == ""
+
+
+def test_no_images_leave_finished_rows_alone(run_dir, photos, tmp_path, capsys):
+    out = tmp_path / "rows" / "p.csv"
+    out.parent.mkdir()
+    (tmp_path / "nothing").mkdir()
+    command = [str(run_dir), "--out", str(out), "--quiet"]
+    assert cli.run(predict.main, [*command, str(photos)]) == 0
+    before = files_in(out.parent)
+    for more in ([], ["--resume"]):
+        assert cli.run(predict.main, [*command, str(tmp_path / "nothing"), *more]) == 2
+        assert "there is none" in capsys.readouterr().err and files_in(out.parent) == before
+
+
+def test_rows_stay_partial_when_something_breaks(tmp_path):
+    row = {"path": "a.jpg", "class": "red", "probability": 0.5, "entropy": 0.1, "error": "", "top": [("red", 0.5)]}
     out = tmp_path / "p.csv"
-    predict.main([str(run_dir), str(photos), "--out", str(out), "--quiet"])
-    assert cli.run(predict.main, [str(run_dir), str(photos), "--out", str(out), "--resume", "--top-k", "2"]) == 2
-    assert "Use the options of the first call" in capsys.readouterr().err
+    out.write_text("finished\n")
+    with pytest.raises(RuntimeError), open_output(out, "csv", 1, resume=False) as write:
+        write(row)
+        raise RuntimeError("a disk")
+    assert out.read_text() == "finished\n" and "a.jpg" in (tmp_path / "p.csv.part").read_text()
 
 
 def test_listing_is_lazy(tmp_path, monkeypatch):
@@ -165,6 +223,8 @@ def test_features_run(tmp_path, capsys):
         (lambda a, t: a.extend(["--top-k", "0"]), "--top-k of at least 1"),
         (lambda a, t: a.extend(["--resume"]), "Expected --out FILE with --resume"),
         (lambda a, t: a.extend(["--out", str(t / "no" / "p.csv")]), "existing folder for --out"),
+        (lambda a, t: a.extend(["--out", str(t)]), "Expected a file for --out; .* is a folder"),
+        (lambda a, t: a.extend(["--out", os.devnull]), "is no plain file"),
     ],
 )
 def test_refuses_with_one_sentence(run_dir, photos, tmp_path, capsys, change, words):
@@ -189,3 +249,49 @@ def test_run_folder_errors(tmp_path, capsys):
     (tmp_path / "seed1" / "model.keras").write_bytes(b"x")
     assert cli.run(predict.main, [str(tmp_path / "seed1"), str(tmp_path)]) == 2
     assert re.search(r"model.keras' \(1 bytes\) can't be loaded.*--resume", capsys.readouterr().err)
+
+
+def test_a_batch_size_beyond_the_images_costs_nothing(run_dir, photos, capsys):
+    """The one batch was filled up to it: gigabytes of zeros."""
+    assert predict.main([str(run_dir), str(photos), "--batch-size", "100000000", "--quiet"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 12
+
+
+def test_batches_have_one_shape_once_one_was_full(photos):
+    shapes = []
+    network = types.SimpleNamespace(
+        input_shape=(None, 32, 32, 3),
+        predict_on_batch=lambda x: shapes.append(len(x)) or {"logits": np.zeros((len(x), 3))},
+    )
+    info = {"class_names": NAMES, "kind": "images", "image_size": None, "crop_size": None}
+    assert sum(len(rows) for rows in predict.predict_rows(network, info, [photos], batch_size=4)) == 11
+    assert set(shapes) == {4}
+    assert sum(len(rows) for rows in predict.predict_rows(network, info, [photos / "sub1"], batch_size=8)) == 4
+    assert shapes[-1] == 4
+
+
+def test_the_images_of_a_folder_are_those_that_train_finds(tmp_path):
+    """Nothing hidden, folders behind links too, and no link leads round for ever."""
+    from isra_keras.data.image_folder import image_files
+
+    root, other = tmp_path / "root", tmp_path / "other"
+    for path in (root / "a.jpg", root / ".hidden.jpg", root / "sub" / "._mac.jpg", root / "sub" / "b.png",
+                 root / ".trash" / "c.png", other / "d.png"):  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    (root / "link").symlink_to(other)
+    (root / "sub" / "up").symlink_to(root)
+    (root / "self").symlink_to(root / "self")
+    (root / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    found = sorted(predict.iter_images([root]))
+    assert found == image_files(root)
+    assert [os.path.relpath(path, root) for path in found] == ["a.jpg", "gone.jpg", "link/d.png", "sub/b.png"]
+
+
+def test_answers_that_are_no_numbers_are_errors(photos):
+    network = types.SimpleNamespace(
+        input_shape=(None, 32, 32, 3), predict_on_batch=lambda x: {"logits": np.full((len(x), 3), np.nan)}
+    )
+    info = {"class_names": NAMES, "kind": "images", "image_size": None, "crop_size": None}
+    (rows,) = predict.predict_rows(network, info, [photos / "sub0"])
+    assert {row["error"] for row in rows} == {"the model's answer is not finite"} and not any(row["top"] for row in rows)

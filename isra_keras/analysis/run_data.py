@@ -113,9 +113,12 @@ def _predict(maps, info, domain, max_samples, batch_size):
     chosen = np.linspace(0, len(domain) - 1, min(len(domain), max_samples)).astype("int32")
     columns, used = [], []
     for start in range(0, len(chosen), batch_size):
-        images, indices = reader.read(chosen[start : start + batch_size])
-        columns.append(maps.network.predict_on_batch(np.asarray(images, "float32")))
-        used.append(np.asarray(indices))
+        wanted = chosen[start : start + batch_size]
+        images, indices = reader.read(wanted)
+        readable = np.asarray(indices) == wanted  # elsewhere another image stands in
+        outputs = maps.network.predict_on_batch(np.asarray(images, "float32"))
+        columns.append({name: np.asarray(values)[readable] for name, values in outputs.items()})
+        used.append(wanted[readable])
     outputs = {name: np.concatenate([np.asarray(part[name], "float32") for part in columns]) for name in columns[0]}
     indices, seen = np.concatenate(used), outputs[maps.inputs]
     responses = np.zeros((len(seen), 0), "float32")

@@ -180,7 +180,7 @@ class CellTraining(Training):
         evaluation, rows = super().predict(domain) if self.task.kind != "features" else self.predict_features(domain)
         if domain is self.task.target:
             self.seen = np.full(len(domain), ABSENT)
-            self.seen[rows] = evaluation.logits.argmax(axis=1)
+            self.seen[rows[evaluation.readable]] = evaluation.seen().logits.argmax(axis=1)
         return evaluation, rows
 
     def predict_features(self, domain):

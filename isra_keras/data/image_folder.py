@@ -43,7 +43,7 @@ def class_folders(folder):
     Raises:
         UserError: if `folder` is no readable folder.
     """
-    return sorted(entry.name for entry in _entries(folder) if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(entry.name for entry in _entries(folder) if is_folder(entry) and not entry.name.startswith("."))
 
 
 def image_files(folder, recursive=True, passed=None):
@@ -70,7 +70,7 @@ def image_files(folder, recursive=True, passed=None):
         for entry in _entries(current):
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if is_folder(entry):
                 waiting.extend([entry.path] if recursive else [])
             elif is_image_file(entry):
                 found.append(entry.path)
@@ -103,6 +103,14 @@ def labelled_files(folders, recursive=True, passed=None):
     return Paths(files()), np.array(labels, "int32")
 
 
+def is_folder(entry):
+    """Whether an `os.DirEntry` is a folder or a link to one; a link that leads back to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def is_image_file(entry):
     """Whether an `os.DirEntry` is a file with an image's suffix, or a link to one that is gone (reading will tell).
 
@@ -110,7 +118,10 @@ def is_image_file(entry):
     """
     if not entry.name.lower().endswith(IMAGE_SUFFIXES):
         return False
-    return entry.is_file() or entry.is_symlink() and not os.path.exists(entry.path)
+    try:
+        return entry.is_file() or entry.is_symlink() and not os.path.exists(entry.path)
+    except OSError:  # a link that leads back to itself: reading will tell
+        return True
 
 
 def scan(paths, on_bad_image="skip", threads=None):

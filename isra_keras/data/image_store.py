@@ -92,7 +92,9 @@ class ImageStore:
             image = decode_resized(self.paths[index], self.size)
         except BadImageError as error:
             self._late[index] = BadImage(self.paths[index], str(error))
-            warnings.warn(f"{self.paths[index]} can no longer be read ({error}); another image stands in for it.")
+            warnings.warn(
+                f"{self.paths[index]} cannot be read ({error}): training takes another image, evaluations leave it out."
+            )
             return None
         if self._known is not None:
             self._cache[index] = image  # the same value, whichever thread writes it

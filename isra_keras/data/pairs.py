@@ -190,8 +190,9 @@ def evaluation_dataset(domain, batch_size, image_size=None, crop_size=None, cach
         rows: (start, stop) of the samples, None for all.
 
     Returns:
-        tf.data.Dataset of {"images": as in `DomainPairs`, "indices": int32 (n,)}. If a file has gone bad since the
-        scan, the next readable image stands in its row, a warning names it, and the index stays.
+        tf.data.Dataset of {"images": as in `DomainPairs`, "indices": int32 (n,), "readable": bool (n,)}. Where a file
+        turns out bad as it is read, the next readable image stands in its row, a warning names it, the index stays and
+        "readable" is False: the row is nobody's, leave it out of whatever is counted.
     """
     if batch_size < 1:
         raise UserError(f"Expected a batch size of at least 1; received {batch_size}.")
@@ -201,7 +202,8 @@ def evaluation_dataset(domain, batch_size, image_size=None, crop_size=None, cach
     def batch(number):
         first = start + number * batch_size
         indices = tf.range(first, tf.minimum(first + batch_size, stop))
-        return {"images": reader.read(indices)[0], "indices": indices}
+        images, used = reader.read(indices)
+        return {"images": images, "indices": indices, "readable": tf.equal(used, indices)}
 
     numbers = tf.data.Dataset.range(-(-(stop - start) // batch_size)).map(lambda number: tf.cast(number, tf.int32))
     return numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)

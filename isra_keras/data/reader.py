@@ -32,6 +32,15 @@ def make_reader(domain, image_size=None, crop_size=None, cache="auto"):
     return ArrayReader(domain, image_size, crop_size)
 
 
+def late_bad_images(domain, image_size=None):
+    """`BadImage`s of the files that turned out bad as they were read, while a data set of the domain is alive.
+
+    Args:
+        domain, image_size: as they were given to the data set.
+    """
+    return () if domain.paths is None else FileReader(domain, image_size or DEFAULT_SIZE, cache=False).bad_images
+
+
 class FeatureReader:
     """float32 (n, p) rows of precomputed features; no augmentation."""
 

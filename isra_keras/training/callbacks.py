@@ -84,11 +84,13 @@ class TargetEvaluation(keras.callbacks.Callback):
         if self.source is not None:
             evaluation.source = self.model.predict_domain(self.source)
             evaluation.source.labels = np.asarray(self.source_labels)
+            evaluation.source = evaluation.source.seen()
             extra = (evaluation.source.features, evaluation.source.logits, evaluation.source.labels)
         self.model.update(evaluation)
-        entry = {"step": int(self.model.step)} | score_all(evaluation.features, evaluation.logits, *extra)
+        seen = evaluation.seen()
+        entry = {"step": int(self.model.step)} | score_all(seen.features, seen.logits, *extra)
         if self.labels is not None:
-            entry["oracle_accuracy"] = oracle_accuracy(evaluation.logits, self.labels)
+            entry["oracle_accuracy"] = oracle_accuracy(seen.logits, np.asarray(self.labels)[evaluation.readable])
         self.history.append(entry)
         sign = 1.0 if SCORES[self.select][1] == "min" else -1.0
         if self.best_value is None or sign * entry[self.select] < sign * self.best_value:

@@ -206,12 +206,14 @@ class Replicated(Distribution):
             start, stop = 0, 0
 
         columns = {name: getattr(evaluation, name) for name in ("features", "logits", "pooled")}
+        columns["readable"] = np.asarray(evaluation.readable, "float32")[:, None]
         own = np.concatenate(list(columns.values()), axis=1)
         whole = np.zeros((rows, own.shape[1]), "float32")
         whole[start:stop] = own[: stop - start]
         edges = np.cumsum([values.shape[1] for values in columns.values()])[:-1]
         parts = np.split(self.sum_over_workers(whole), edges, axis=1)
-        return Evaluation(**dict(zip(columns, map(np.ascontiguousarray, parts)))), np.arange(rows, dtype="int32")
+        found = dict(zip(columns, map(np.ascontiguousarray, parts)))
+        return Evaluation(**found | {"readable": found["readable"][:, 0] > 0}), np.arange(rows, dtype="int32")
 
     # ---------------------------------------------------------------- words between workers
 

@@ -5,6 +5,7 @@ a CPU. At the end the backbone is put in front again, so that the run folder is 
 """
 
 import hashlib
+import io
 import json
 import os
 import sys
@@ -16,9 +17,15 @@ import numpy as np
 from filelock import FileLock
 
 from isra_keras.backbones import build_network
+from isra_keras.data.decode import BadImageError, decode_resized
+from isra_keras.data.domain import BadImage
+from isra_keras.data.image_folder import summary
 from isra_keras.data.pairs import evaluation_dataset, own_threads, plain_errors
+from isra_keras.data.reader import DEFAULT_SIZE, late_bad_images
 from isra_keras.errors import UserError
 
+FORMAT = 2
+"""Of the cache. Format 1 kept another image's features in the row of one that could not be decoded, and did not say so."""
 CHUNK = 1024
 """Images in a file of the cache: what a killed extraction loses at most."""
 BATCH = 64
@@ -86,7 +93,11 @@ def _shape(config, task):
 
 
 def _with_features(domain, config, backbone, quiet):
-    """The `Domain` with features; its paths give way to them, its labels and bad images stay."""
+    """The `Domain` with features in place of paths, without the images that fail only now: they join its bad images.
+
+    Raises:
+        UserError: on_bad_image="error" and such an image; no image of the domain is readable; no folder for the cache.
+    """
     folder = cache_folder() / _digest(domain, config, backbone)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,11 +108,21 @@ def _with_features(domain, config, backbone, quiet):
         ) from error
     with FileLock(folder / ".lock"):
         parts = list(_chunks(domain, config, backbone, folder, quiet))
-    return replace(domain, paths=None, arrays=np.concatenate(parts))
+    late = {row: reason for _, bad in parts for row, reason in bad.items()}
+    bad = tuple(BadImage(domain.paths[row], reason) for row, reason in sorted(late.items()))
+    if bad and config.on_bad_image == "error":
+        raise UserError(f"Expected readable images; {summary(bad)}. Remove or replace them, or pass over bad ones "
+                        "(--on-bad-image skip).")  # fmt: skip
+    labels = np.delete(domain.labels, sorted(late))
+    return replace(domain, paths=None, arrays=np.concatenate([features for features, _ in parts]), labels=labels,
+                   bad_images=(*domain.bad_images, *bad))  # fmt: skip
 
 
 def _chunks(domain, config, backbone, folder, quiet):
-    """float32 (n, p) features of 1,024 samples after the other, each kept before the next one begins."""
+    """(float32 (k, p) features of the readable ones, {row: why it is not}) of 1,024 samples after the other.
+
+    Each is kept before the next one begins.
+    """
     import tensorflow as tf
 
     compute = tf.function(lambda images: backbone(tf.cast(images, "float32"), training=False))
@@ -110,42 +131,70 @@ def _chunks(domain, config, backbone, folder, quiet):
         for start in range(0, len(domain), CHUNK):
             stop = min(start + CHUNK, len(domain))
             path = folder / f"{start:08d}.npy"
-            found = _read(path, (stop - start, width))
-            if found is None:
-                sizes, rows = (config.image_size, config.crop_size), []
-                data = evaluation_dataset(domain, BATCH, *sizes, cache=False, rows=(start, stop))
-                with plain_errors():
-                    for batch in own_threads(data):
-                        rows.append(compute(batch["images"]).numpy().astype("float32"))
-                        advance(len(rows[-1]))
-                found = np.concatenate(rows)
-                _write(path, found)
-            else:
+            found = _read(path, start, stop, width)
+            if found is not None and not any(_readable(domain.paths[row], config) for row in found[1]):
                 advance(stop - start)
+                yield found
+                continue
+            sizes, rows, missing = (config.image_size, config.crop_size), [], []
+            data = evaluation_dataset(domain, BATCH, *sizes, cache=False, rows=(start, stop))
+            with plain_errors():
+                for batch in own_threads(data):
+                    readable = batch["readable"].numpy()
+                    rows.append(compute(batch["images"]).numpy().astype("float32")[readable])
+                    missing += batch["indices"].numpy()[~readable].tolist()
+                    advance(len(readable))
+            reasons = dict(late_bad_images(domain, config.image_size)) if missing else {}
+            found = np.concatenate(rows), {row: reasons.get(domain.paths[row], "unreadable") for row in missing}
+            _write(path, *found)
             yield found
 
 
-def _read(path, shape):
-    """The array of a chunk, None where there is no whole one."""
+def _readable(path, config):
+    """Whether an image that could not be read has become readable: its time of change tells nothing of permissions."""
     try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        decode_resized(path, config.image_size or DEFAULT_SIZE)
+    except BadImageError:
+        return False
+    return True
+
+
+def _read(path, start, stop, width):
+    """(features, {row: reason}) of a chunk, None where there is no whole one."""
+    try:
+        found, bad = np.load(path, allow_pickle=False), {}
+        if len(found) < stop - start:
+            listed = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            bad = {int(row): str(reason) for row, reason in listed.items()}
+    except (OSError, ValueError, EOFError, AttributeError, TypeError):
         return None
-    return found if found.shape == shape and found.dtype == np.float32 else None
+    whole = found.shape == (stop - start - len(bad), width) and all(start <= row < stop for row in bad)
+    return (found, bad) if whole and found.dtype == np.float32 else None
 
 
-def _write(path, array):
-    """The chunk, whole or not at all."""
-    aside = path.with_suffix(".part")
-    with open(aside, "wb") as file:
-        np.save(file, array)
+def _write(path, features, bad):
+    """The chunk, whole or not at all; the images that it lacks are named in a .json beside it, written first."""
+    listed = path.with_suffix(".json")
+    if bad:
+        _replace(listed, json.dumps(bad).encode())
+    else:
+        listed.unlink(missing_ok=True)
+    content = io.BytesIO()
+    np.save(content, features)
+    _replace(path, content.getbuffer())
+
+
+def _replace(path, content):
+    """Bytes in a file, by way of one beside it."""
+    aside = path.with_name(f"{path.name}.part")
+    aside.write_bytes(content)
     aside.replace(path)
 
 
 def _digest(domain, config, backbone):
     """Name of a domain's features: the files (path, bytes, time of change) or pixels, the weights, the sizes."""
     digest = hashlib.sha256()
-    sizes = [config.backbone, config.image_size, config.crop_size, config.precision, len(domain), keras.__version__]
+    sizes = [FORMAT, config.backbone, config.image_size, config.crop_size, config.precision, len(domain), keras.__version__]
     digest.update(json.dumps(sizes).encode())
     for weight in backbone.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
@@ -174,7 +223,7 @@ class _progress:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.total, self.what = total, what
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.bar = Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty())
 
     def __enter__(self):

@@ -21,7 +21,10 @@ class DomainPredictor:
         distribution.attach(model)
 
     def __call__(self, domain):
-        """(`Evaluation`, (N,) positions of its rows) of a whole domain, the same in every process."""
+        """(`Evaluation`, (N,) positions of its rows) of a whole domain, the same in every process.
+
+        All N samples have a row, since methods keep tables by position; `Evaluation.seen` leaves out the unreadable.
+        """
         rows = self.distribution.own_share(len(domain))
         indices, done = [], 0
 

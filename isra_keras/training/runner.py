@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from isra_keras.data.pairs import DomainPairs, own_threads, plain_errors
+from isra_keras.data.reader import late_bad_images
 from isra_keras.model import WARMUP
 from isra_keras.selection import NEEDS_SOURCE, CollapseWatch, score_all
 from isra_keras.selection.blas import one_blas_thread
@@ -241,13 +242,14 @@ class Training:
         source = self.predict_source() if self.needs_source() else None
         evaluation.source = source if self.model.method.needs_source_evaluation else None
         weights = self.model.update(evaluation)
+        seen, labels = evaluation.seen(), np.asarray(self.task.target.labels)[indices[evaluation.readable]]
         extra = () if source is None else (source.features, source.logits, source.labels)
         entry = {
             "kind": "eval",
             "step": self.step,
             "stage": self.stages[self.stage].name,
-            "scores": self.scores(evaluation, extra),
-            "oracle_accuracy": _known(oracle_accuracy(evaluation.logits, np.asarray(self.task.target.labels)[indices])),
+            "scores": self.scores(seen, extra),
+            "oracle_accuracy": _known(oracle_accuracy(seen.logits, labels)),
             "class_weights": None if weights is None else [float(value) for value in weights],
             "signals": self.check_collapse(evaluation.logits, weights),
         }
@@ -274,10 +276,10 @@ class Training:
         return self.predictor(domain)
 
     def predict_source(self):
-        """`Evaluation` of the source with its labels."""
+        """`Evaluation` of what can be read of the source, with its labels."""
         evaluation, indices = self.predict(self.task.source)
         evaluation.labels = np.asarray(self.task.source.labels)[indices]
-        return evaluation
+        return evaluation.seen()
 
     def check_collapse(self, logits, weights):
         """{name: signal} of this evaluation against the last one before adaptation began; warns once.
@@ -373,11 +375,12 @@ class Training:
             "evaluation_seconds": self.evaluation_seconds,
         }
         result = write_results(
-            self.out, self.config, self.task, self.model, evaluation, indices, self.history, self.best["step"],
-            self.best["class_weights"], timing,
+            self.out, self.config, self.task, self.model, evaluation.seen(), indices[evaluation.readable], self.history,
+            self.best["step"], self.best["class_weights"], timing,
         )  # fmt: skip
         bad = self.pairs.bad_images if self.pairs else (*self.task.source.bad_images, *self.task.target.bad_images)
-        report_bad_images(self.out, bad, self.progress.message)
+        late = late_bad_images(self.task.target, self.config.image_size)  # of the evaluations
+        report_bad_images(self.out, (*bad, *late), self.progress.message)
         self.callbacks.on_end(result)
         return result
 

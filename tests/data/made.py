@@ -24,6 +24,16 @@ def save(path, array=None, **options):
     return str(path)
 
 
+def undecodable(path):
+    """Writes a JPEG whose header and ending are whole and whose data are not; returns the path as str."""
+    save(path, np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype("uint8"))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"\xff\xc4")  # the first Huffman table: more codes than there can be
+    content[at + 5 : at + 13] = b"\xff" * 8
+    path.write_bytes(content)
+    return str(path)
+
+
 def grey(value, size=8):
     """uint8 (size, size, 3) of one level."""
     return np.full((size, size, 3), value, "uint8")

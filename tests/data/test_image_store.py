@@ -39,7 +39,7 @@ def test_kept_images_need_no_file(domain):
         store.get(1)
     os.remove(domain.paths[1])
     assert level(stores[True], 1) == (2, 1)
-    with pytest.warns(UserWarning, match="001.png can no longer be read"):
+    with pytest.warns(UserWarning, match="001.png cannot be read"):
         assert level(stores[False], 1) == (4, 2)
 
 

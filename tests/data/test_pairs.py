@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from isra_keras.data.pairs import DomainPairs, evaluation_dataset, plain_errors
 from isra_keras.errors import UserError
-from tests.data.made import array_domain, feature_domain, file_domain, grey, save, task_of
+from tests.data.made import array_domain, feature_domain, file_domain, grey, save, task_of, undecodable
 
 
 def sizes(step):
@@ -189,7 +189,7 @@ def test_the_run_goes_on_without_files_that_go_bad(tmp_path):
     next(batches)
     damage(task.source, 4, 9)
     damage(task.target, 0, 6)
-    with pytest.warns(UserWarning, match="can no longer be read"):
+    with pytest.warns(UserWarning, match="cannot be read"):
         rest = list(batches)
     assert len(rest) == 39
     for stream, bad in (("source", {4, 9}), ("target", {0, 6}), ("middle", {4, 9})):
@@ -211,6 +211,7 @@ def test_evaluation_goes_on_too(tmp_path):
         batches = list(evaluation_dataset(domain, 2, 8, cache=False).as_numpy_iterator())
     assert indices([{"all": batch} for batch in batches], "all") == [0, 1, 2, 3, 4]
     assert [int(level) for batch in batches for level in batch["images"][:, 0, 0, 0]] == [0, 6, 6, 6, 8]
+    assert [bool(one) for batch in batches for one in batch["readable"]] == [True, False, False, True, True]
 
 
 # ---------------------------------------------------------------- evaluation
@@ -299,13 +300,31 @@ def test_a_run_goes_on_and_names_what_went_bad(tmp_path, monkeypatch):
         warnings.simplefilter("ignore")
         task = folder_task(tmp_path / "source", tmp_path / "target")
         result = runner.run(config, tmp_path / "run", task=task, callbacks=[Vandal()], quiet=True)
-    assert result.samples == 12
+    assert result.samples == 11  # of 12: the file that vanished is nobody's
     assert (tmp_path / "run" / "report" / "bad_images.csv").read_text().splitlines() == [
         "path,reason",
         f"{tmp_path}/source/a/empty.png,empty file",
         f'{tmp_path}/source/b/1.png,"a text page (HTML, XML or SVG), not an image"',
         f"{tmp_path}/target/a/0.png,file not found",
     ]
+
+
+@pytest.mark.parametrize("method", ["source_only", "shot"])
+def test_a_run_counts_no_image_that_cannot_be_decoded(tmp_path, method):
+    """It looks whole to the scan; every evaluation counted the next image in its place, under its label."""
+    from isra_keras.training import recipes, runner
+
+    for role in ("source", "target"):
+        for number in range(12):
+            save(tmp_path / role / "ab"[number % 2] / f"{number}.png", grey(20 * number, 32))
+    bad = undecodable(tmp_path / "target" / "a" / "5x.jpg")
+    folders = {"source_dir": str(tmp_path / "source"), "target_dir": str(tmp_path / "target")}
+    config = recipes.resolve(**folders, method=method, semantic=False, backbone="small_cnn", weights="none",
+                             iterations=4, eval_interval=2, batch_size=4, image_size=32, crop_size=28)  # fmt: skip
+    with pytest.warns(UserWarning, match="cannot be read"):
+        result = runner.run(config, tmp_path / "run", quiet=True)
+    assert result.samples == 12 and result.selected.accuracy * 12 == pytest.approx(round(result.selected.accuracy * 12))
+    assert bad in (tmp_path / "run" / "report" / "bad_images.csv").read_text()
 
 
 @pytest.mark.parametrize("count", [2, 4])

@@ -125,3 +125,27 @@ def test_the_chief_is_worker_0(monkeypatch):
         task = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": index}}
         monkeypatch.setenv("TF_CONFIG", json.dumps(task))
         assert cluster() == (2, index) and is_chief(features_config(distribute="multi_worker")) == (index == 0)
+
+
+def test_rows_that_a_worker_could_not_read_are_known_to_all():
+    """Its whole domain has all rows; which of them stand for nobody comes with them."""
+    import numpy as np
+
+    from isra_keras.objective import Evaluation
+    from isra_keras.training.distribution import Replicated
+
+    def evaluation(rows, readable):
+        columns = {name: np.full((rows, 2), 1.0, "float32") for name in ("features", "logits", "pooled")}
+        return Evaluation(**columns, readable=np.array(readable))
+
+    workers = [Replicated(Three(), workers=3, worker=number) for number in range(3)]
+    parts = [evaluation(1, [True]), evaluation(2, [True, False]), evaluation(2, [True, False])]
+    sent = []
+    for worker in workers:
+        worker.sum_over_workers = lambda array: sent.append(array) or array
+    for worker, part in zip(workers, parts):
+        worker.whole(part, np.arange(len(part.readable)), 5)
+    workers[0].sum_over_workers = lambda array: sum(sent[:3])
+    found, rows = workers[0].whole(parts[0], np.arange(2), 5)
+    assert sorted(np.flatnonzero(~found.readable).tolist()) == [2, 4] and rows.tolist() == [0, 1, 2, 3, 4]
+    assert len(found.seen().logits) == 3 and (found.logits == 1).all()

@@ -1,6 +1,7 @@
 """A frozen backbone: features once, a run as any other, nothing computed twice or lost."""
 
 import os
+import shutil
 import signal
 
 import keras
@@ -10,6 +11,7 @@ import pytest
 from isra_keras.backbones import build_network
 from isra_keras.benchmarking import cell as cells
 from isra_keras.benchmarking.grid import FOLDERS, Cell, as_given
+from isra_keras.data import image_store
 from isra_keras.data.tasks import folder_task
 from isra_keras.errors import UserError
 from isra_keras.evaluate import evaluate, rebuild_task
@@ -19,7 +21,7 @@ from isra_keras.training.callbacks import RunCallback
 from isra_keras.training.interrupt import Interrupted
 from isra_keras.training.recipes import resolve
 from isra_keras.training.runner import run
-from tests.data.made import pixels, save
+from tests.data.made import pixels, save, undecodable
 from tests.training.small_task import SMALL, images_task
 
 SIZES = {"image_size": 40, "crop_size": 32}
@@ -108,6 +110,55 @@ def test_nothing_is_computed_twice_or_lost(place, cache, monkeypatch):
     for side in ("source", "target"):
         np.testing.assert_array_equal(getattr(again, side).arrays, getattr(first, side).arrays)
     assert not list(cache.glob("*/*.part"))
+
+
+@pytest.fixture
+def spoilt(place, tmp_path):
+    """The folders with a target image that looks whole and can't be decoded; the path of that."""
+    for part in ("source", "target"):
+        shutil.copytree(place / part, tmp_path / part)
+    return undecodable(tmp_path / "target" / "a" / "10x.jpg")
+
+
+def test_an_image_that_only_decoding_refuses_is_left_out_and_stays_named(place, spoilt, cache, tmp_path, monkeypatch):
+    """The features of the next image stood in its row, under its label, and the cache never told again."""
+    monkeypatch.setattr(frozen, "CHUNK", 8)
+    whole = frozen.frozen_task(config(place), folder_task(place / "source", place / "target")).target
+    task = folder_task(tmp_path / "source", tmp_path / "target")
+    row = list(task.target.paths).index(spoilt)
+    assert len(task.target) == len(whole) + 1 and not task.target.bad_images
+    with pytest.warns(UserWarning, match="cannot be read"):
+        first = frozen.frozen_task(config(place), task).target
+    read = []
+    monkeypatch.setattr(frozen, "evaluation_dataset", lambda *args, **more: read.append(more))
+    for found in (first, frozen.frozen_task(config(place), task).target):  # the second one from the cache
+        assert found.labels.tolist() == np.delete(task.target.labels, row).tolist() and not read
+        np.testing.assert_allclose(found.arrays, whole.arrays, rtol=1e-4, atol=1e-5)
+        assert [bad.path for bad in found.bad_images] == [spoilt] and "damaged" in found.bad_images[0].reason
+    with pytest.raises(UserError, match="10x.jpg.*--on-bad-image skip"):
+        frozen.frozen_task(config(place, on_bad_image="error"), task)
+
+
+def test_a_list_of_bad_images_is_not_trusted_for_ever(place, spoilt, cache, tmp_path, monkeypatch):
+    """Without its list a chunk is made anew; so is one of whose images one has become readable."""
+    task = folder_task(tmp_path / "source", tmp_path / "target")
+    with pytest.warns(UserWarning, match="cannot be read"):
+        first = frozen.frozen_task(config(place), task).target
+    (listed,) = cache.glob("*/*.json")
+    text = listed.read_text()
+    listed.unlink()
+    image_store._stores.clear()  # as in another process: a store remembers which files were bad
+    with pytest.warns(UserWarning, match="cannot be read"):
+        assert len(frozen.frozen_task(config(place), task).target) == len(first)
+    assert listed.read_text() == text
+    stamp = os.stat(spoilt)
+    save(tmp_path / "target" / "a" / "10x.jpg", pixels(seed=1))
+    with open(spoilt, "ab") as file:
+        file.write(bytes(max(stamp.st_size - os.path.getsize(spoilt), 0)))
+    os.utime(spoilt, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # same size and time, as after a change of permissions
+    image_store._stores.clear()
+    found = frozen.frozen_task(config(place), task).target
+    assert len(found) == len(first) + 1 and not found.bad_images and not list(cache.glob("*/*.json"))
 
 
 def test_another_image_or_other_weights_have_features_of_their_own(place, cache, tmp_path):
