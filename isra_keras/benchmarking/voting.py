@@ -42,8 +42,8 @@ class Election:
 def elections(runs, members=lambda run: True):
     """One `Election` for each (task, seed) of labelled runs, in the order of the tasks.
 
-    Lines from before there were votes are passed over: rows of the tables that have them nowhere do not vote, and a
-    (task, seed) where one of the others lacks them has no election.
+    Lines from before there were votes are passed over: a (task, seed) without any vote has no election, and a row of the
+    tables that lacks its vote where others know theirs has none anywhere.
 
     Args:
         runs: list of `Run` of one dataset and setting.
@@ -59,15 +59,16 @@ def elections(runs, members=lambda run: True):
     for place in sorted(places, key=lambda place: (order.index(place[0]), place[1])):
         group = places[place]
         voters = [run for run in group if run.line.get("vote") and members(run)]
-        if voters and all("vote" in run.line for run in group):
+        if voters:
             found.append(_elect(place, by_trust(voters), group))
     return found
 
 
 def _of_voting_rows(runs):
-    """The runs of those rows of which one at least knows its vote."""
-    rows = {run.cell.row for run in runs if "vote" in run.line}
-    return [run for run in runs if run.cell.row in rows]
+    """The runs on targets where votes are known, of the rows that know theirs on all of these."""
+    places = {run.place for run in runs if "vote" in run.line}
+    silent = {run.cell.row for run in runs if run.place in places and "vote" not in run.line}
+    return [run for run in runs if run.place in places and run.cell.row not in silent]
 
 
 def by_trust(voters):

@@ -49,16 +49,14 @@ def test_trust_is_that_of_the_voting_checkpoint():
     assert [run.cell.method for run in by_trust(runs_of([early, late]))] == ["drcn", "afn"]
 
 
-def test_a_target_with_lines_from_before_there_were_votes_is_left_out():
-    older = line(method="drcn", task="A-P")
-    runs = runs_of([*four_models(), voted([0, 1, 2, 3], method="afn", task="A-P"), older])
-    assert [one.place for one in elections(runs)] == [("A-C", 0)]
-
-
-def test_a_row_that_has_no_votes_anywhere_does_not_hinder():
-    runs = runs_of([*four_models(), line(method="drcn", isra="reference"), line(method="drcn", isra="reference", task="A-P")])
+def test_lines_from_before_there_were_votes_do_not_vote():
+    older = [line(method="drcn", isra="reference"), *(line(method=name, task="A-P") for name in ("drcn", "afn"))]
+    runs = runs_of([*four_models(), *older])
     (one,) = elections(runs)
     assert one.accuracy == 0.75 and "of 4 models 4 to 4 with a vote" in voting_table(runs, "t").note
+    late = runs_of([*four_models(), *older, voted([0, 1, 2, 3], method="san", task="A-P")])
+    names = [{run.cell.method for run in one.members} for one in elections(late)]
+    assert names == [{"source_only", "ba3us"}, {"san"}], "rows with gaps vote nowhere"
 
 
 def test_table_compares_over_the_same_targets():
