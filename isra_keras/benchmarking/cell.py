@@ -32,6 +32,7 @@ from isra_keras.training.config import TrainConfig
 from isra_keras.training.determinism import policy
 from isra_keras.training.interrupt import Interrupted
 from isra_keras.training.prepare import check_task, load_data, prepared_folder
+from isra_keras.training.recipes import is_fresh
 from isra_keras.training.record import not_finite_terms
 from isra_keras.training.results import choices, is_better
 from isra_keras.training.runner import Training
@@ -170,9 +171,11 @@ class CellTraining(Training):
     def keep_vote(self, entry):
         """Remembers the predictions of the best sound evaluation of the final stage, by the label-free score.
 
-        Source only cannot have collapsed by adapting. What an image run had before it was killed is not remembered.
+        Source only cannot have collapsed by adapting, and a backbone from scratch may leave its source model behind. What an
+        image run had before it was killed is not remembered.
         """
         plain = self.config.method == "source_only" and not self.config.semantic
+        plain |= self.task.kind == "images" and is_fresh(self.config.backbone, self.config.weights)
         if self.in_final_stage and (plain or not self.watch.reasons) and is_better(entry, self.voting, self.config.select):
             self.voting, self.vote = entry, pack(self.step, self.seen, self.task.target.labels)
 

@@ -100,6 +100,7 @@ def kept_candidate(run):
         {name: values[index] for name, values in columns[group].items()} for group in ("scores", "signals")
     )
     one, accuracy = candidates_of(run)[0], columns["oracle_accuracy"][index]
+    signals = signals if run.can_collapse else {}
     return Candidate(one.name, columns["step"][index], scores, signals, one.source_only, accuracy)
 
 

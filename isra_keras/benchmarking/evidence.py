@@ -18,9 +18,10 @@ def candidates_of(run):
     name = run.cell.method if run.cell.isra == "off" else f"{run.cell.method} + ISRA ({run.cell.isra})"
     source_only = run.cell.row == ("source_only", "off")
     return [
-        Candidate(name, entry["step"], entry["scores"], entry["signals"], source_only, entry["oracle_accuracy"])
+        Candidate(name, entry["step"], entry["scores"], entry["signals"] if run.can_collapse else {}, source_only,
+                  entry["oracle_accuracy"])
         for entry in run.evaluations
-    ]
+    ]  # fmt: skip
 
 
 def score_names(runs):

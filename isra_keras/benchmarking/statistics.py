@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from isra_keras.benchmarking.grid import Cell
+from isra_keras.training.recipes import is_fresh
 
 TIE = 5e-5
 """Accuracies that differ by less are a tie: half of the last digit of a table in per cent with two decimals."""
@@ -30,6 +31,12 @@ class Run:
     def place(self):
         """(task, seed), what is paired."""
         return self.cell.task, self.cell.seed
+
+    @property
+    def can_collapse(self):
+        """Whether signals of collapse mean something: not where the backbone started from scratch, as in `train`."""
+        backbone, weights = (self.line["config"].get(name) for name in ("backbone", "weights"))
+        return backbone == "features" or not is_fresh(backbone, weights)
 
 
 def runs_of(lines):
