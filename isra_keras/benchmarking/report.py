@@ -18,7 +18,7 @@ from isra_keras.benchmarking.tables import (
     tasks_in_order,
     to_csv,
 )
-from isra_keras.benchmarking.voting import elections, votes_by_target, voting_table
+from isra_keras.benchmarking.voting import elections, overall_table, votes_by_target, voting_table
 from isra_keras.errors import UserError
 from isra_keras.training.checkpoint import write_text
 
@@ -69,6 +69,11 @@ def build_report(lines, command=""):
         for heading, table in sections:
             parts += [f"### {heading}", table.markdown()]
             tables.append(table)
+    recipes = [(runs, failures_of(failed, runs)) for runs in groups.values() if not runs[0].cell.overrides]
+    together = overall_table(recipes, "all data sets: models voting together")
+    if together.rows:
+        tables.append(together)
+        parts += ["## All data sets", "### Models voting together", together.markdown()]
     if failed:
         tables.append(_failures(failed))
         parts += ["## Failed cells", tables[-1].markdown()]

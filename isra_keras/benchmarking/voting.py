@@ -107,13 +107,8 @@ def voting_table(runs, title, failed=()):
     Returns:
         A table without rows where no target has all votes.
     """
-    runs = _of_voting_rows(labelled(runs))
-    rows = {run.cell.row for run in runs}
-    runs = complete(runs, [(row, place) for row, place in failed if row in rows])
-    found = elections(runs)
-    voted = {one.place for one in found}
-    runs = [run for run in runs if run.place in voted]
-    if not found or len({run.cell.row for run in runs}) < 3:
+    runs, found = _electorate(runs, failed)
+    if not found:
         return Table(title, ["Model", "mean accuracy", *HARM_COLUMNS], [])
     plain = elections(runs, lambda run: run.cell.isra == "off")
     source = [one.source_only for one in found]
@@ -132,6 +127,45 @@ def voting_table(runs, title, failed=()):
         f"best single one in hindsight, which nobody knows without labels, is {method_name(best)} with {100 * singles[best]:.2f}."
     )
     return Table(title, ["Model", "mean accuracy", *HARM_COLUMNS], rows, note, best=(1,))
+
+
+def overall_table(groups, title):
+    """`Table` of the means over the targets of all data sets: the vote, and every method that ran on all of them.
+
+    Args:
+        groups: list of (runs, failed) of one data set each, as `voting_table` takes them.
+        title: of the table.
+
+    Returns:
+        A table without rows where fewer than two data sets have votes.
+    """
+    voted = [(runs, found) for runs, found in (_electorate(*group) for group in groups) if found]
+    table = Table(title, ["Model", "mean accuracy", *HARM_COLUMNS], [], best=(1,))
+    if len(voted) < 2:
+        return table
+    found = [one for _, elected in voted for one in elected]
+    source = [one.source_only for one in found]
+    table.rows = [_row("Vote of all models", [one.accuracy for one in found], source),
+                  _row("The one that agrees most with the vote of all", [one.standing[1] for one in found], source)]  # fmt: skip
+    for row in rows_in_order(voted[0][0]):
+        own = [{run.place: run.accuracy["selected"] for run in runs if run.cell.row == row} for runs, _ in voted]
+        if all(one.place in known for known, (_, elected) in zip(own, voted) for one in elected):
+            accuracies = [known[one.place] for known, (_, elected) in zip(own, voted) for one in elected]
+            table.rows.append(_row(method_name(row), accuracies, source))
+    table.note = f"Over the {len(found)} pairs of task and seed of all data sets on which models voted; single methods with " + (
+        "their label-free checkpoint."
+    )
+    return table
+
+
+def _electorate(runs, failed=()):
+    """(runs that voted, `elections` of them) on those (task, seed) that all voting rows have; of three rows at least."""
+    runs = _of_voting_rows(labelled(runs))
+    rows = {run.cell.row for run in runs}
+    runs = complete(runs, [(row, place) for row, place in failed if row in rows])
+    found = elections(runs) if len({run.cell.row for run in runs}) > 2 else []
+    voted = {one.place for one in found}
+    return [run for run in runs if run.place in voted], found
 
 
 def _row(name, accuracies, source):

@@ -78,3 +78,13 @@ def test_table_compares_over_the_same_targets():
 def test_report_has_the_section_only_where_there_are_votes():
     assert "### Models voting together" in build_report(four_models())[0]
     assert "voting together" not in build_report([line(method=name) for name in ("source_only", "afn", "drcn")])[0]
+
+
+def test_all_data_sets_together():
+    more = [one | {"cell": one["cell"] | {"dataset": "office_caltech10_features", "task": "A-C"}} for one in four_models()[:3]]
+    text, tables = build_report([*four_models(), *more])
+    rows = {row[0]: row for row in tables[-1].rows}
+    assert "## All data sets" in text and tables[-1].title == "all data sets: models voting together"
+    assert rows["Vote of all models"][1].mean == 75.0 and "2 pairs" in tables[-1].note
+    assert rows["Source only"][1].mean == 25.0 and "BA3US + ISRA (paper)" not in rows, "it ran on one data set alone"
+    assert "## All data sets" not in build_report(four_models())[0]
