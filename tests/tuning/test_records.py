@@ -1,6 +1,7 @@
 """The search folder: refused where it holds another search, with the names that differ."""
 
 import json
+import os
 import shlex
 from dataclasses import replace
 
@@ -34,7 +35,8 @@ def test_data_folder_that_moved_is_kept(tmp_path):
     records.check_manifest(tmp_path, wanted(data_dir="old"))
     records.check_manifest(tmp_path, wanted(data_dir="new"))
     saved = records.read_manifest(tmp_path)
-    assert saved["config"]["data_dir"] == "new" and saved == json.loads(json.dumps(wanted(data_dir="new")))
+    assert saved["config"]["data_dir"] == os.path.abspath("new")
+    assert saved == json.loads(json.dumps(wanted(data_dir="new")))
 
 
 def test_another_search_is_refused_by_name(tmp_path):
