@@ -1,13 +1,13 @@
 """`python -m isra_keras.benchmark`: methods, with and without ISRA, over tasks and seeds; tables, evidence, choice."""
 
 import argparse
-import json
 import os
 import shlex
 import sys
 import time
 from pathlib import Path
 
+from isra_keras.cli import named_value
 from isra_keras.cli import run as run_cli
 from isra_keras.errors import UserError
 
@@ -109,7 +109,7 @@ def cells_of(args):
     folders = [args.source_dir, args.target_dir]
     given = {name: getattr(args, name) for name in ("dataset", "methods", "tasks", "seeds", "semantic")
              if getattr(args, name) is not None}  # fmt: skip
-    overrides = dict(_setting(text) for text in args.set)
+    overrides = dict(named_value(text, "--set") for text in args.set)
     if args.iterations is not None:
         overrides["iterations"] = args.iterations
     if args.grid:
@@ -126,17 +126,6 @@ def cells_of(args):
             "of them. See --help."
         )
     return make_cells(**given, overrides=overrides)
-
-
-def _setting(text):
-    """("learning_rate", 0.01) of "learning_rate=0.01"; a value that is no JSON is a text."""
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise UserError(f"Expected --set as NAME=VALUE; received '{text}'.")
-    try:
-        return name.strip().replace("-", "_"), json.loads(value)
-    except ValueError:
-        return name.strip().replace("-", "_"), value
 
 
 def run_grid(cells, out, args):

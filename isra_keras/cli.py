@@ -3,6 +3,7 @@
 import errno
 import importlib
 import importlib.util
+import json
 import os
 import sys
 import warnings
@@ -22,6 +23,21 @@ VERBS = {
 
 EXTRAS = {"keras_tuner": "tuning", "gradio": "app", "keras_hub": "hub"}
 """{package: the extra that installs it}."""
+
+
+def named_value(text, option):
+    """(name, value) of the "NAME=VALUE" of an option: ("mu", 4) of "mu=4"; a value that is no JSON is a text.
+
+    Raises:
+        UserError: no "=".
+    """
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise UserError(f"Expected {option} as NAME=VALUE; received '{text}'.")
+    try:
+        return name.strip().replace("-", "_"), json.loads(value)
+    except ValueError:
+        return name.strip().replace("-", "_"), {"None": None, "True": True, "False": False}.get(value, value)
 
 
 def run(main, argv=None):

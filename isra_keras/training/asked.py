@@ -1,11 +1,11 @@
 """From the words of `train`'s command line to the configurations of its runs: new ones, or those that it goes on with."""
 
 import copy
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
+from isra_keras.cli import named_value
 from isra_keras.errors import UserError
 
 RUN_ONLY = ("task", "option", "seeds", "out", "resume", "dry_run", "quiet")
@@ -28,21 +28,10 @@ def given_values(args):
         pair = resolve_task_name(args.dataset or TrainConfig.dataset, args.task)
         values |= dict(zip(("source", "target"), pair))
     if args.option:
-        values["method_options"] = dict(_option(text) for text in args.option)
+        values["method_options"] = dict(named_value(text, "--option") for text in args.option)
     if (args.source_dir or args.target_dir) and (args.dataset or args.task or args.source or args.target):
         raise UserError("Expected --dataset, or --source-dir and --target-dir; received both.")
     return values
-
-
-def _option(text):
-    """("mu", 4) of "mu=4"; a value that is no JSON is a text."""
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise UserError(f"Expected --option as NAME=VALUE; received '{text}'.")
-    try:
-        return name.strip().replace("-", "_"), json.loads(value)
-    except ValueError:
-        return name.strip().replace("-", "_"), {"None": None, "True": True, "False": False}.get(value, value)
 
 
 def configurations(given, out=None, resume=False, seeds=None):
