@@ -36,7 +36,11 @@ def test_whole_model_in_a_fresh_process(tmp_path, imports):
 def test_every_registered_class_is_in_the_table():
     for found in pkgutil.walk_packages(isra_keras.__path__, "isra_keras."):
         if not found.name.endswith("__main__"):
-            importlib.import_module(found.name)
+            try:
+                importlib.import_module(found.name)
+            except ModuleNotFoundError as error:
+                if error.name not in ("torch", "jax"):  # a step of another backend, which need not be installed
+                    raise
     known = keras.saving.get_custom_objects()
     names = {name.split(">")[1] for name in known if name.startswith(f"{PACKAGE}>")}
     assert names == set(deferred())
