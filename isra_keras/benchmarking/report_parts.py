@@ -4,6 +4,7 @@ import json
 import os
 
 from isra_keras.benchmarking.grid import Cell, as_given
+from isra_keras.benchmarking.tables import rows_in_order
 
 NOTES = {
     "selected": "The checkpoint of every run was picked by the lowest mean entropy of its predictions on the target, "
@@ -39,7 +40,8 @@ def failures_of(lines, runs):
 def groups_of(runs):
     """{title: runs} of one dataset and one setting, in order of appearance.
 
-    Cells with other values than the recipe's (`--set`, `--iterations`) stand in tables of their own.
+    Cells with other values than the recipe's (`--set`, `--iterations`) stand in tables of their own. In each group the
+    runs stand in the order of the methods, whatever file they came from, so that a tie is always the same one's.
     """
     groups = {}
     for run in runs:
@@ -48,7 +50,8 @@ def groups_of(runs):
     for (dataset, given), found in groups.items():
         title = _title(dataset, given, short)
         title = title if title not in titles else _title(dataset, given, lambda name, value: value)
-        titles[title] = found
+        order = rows_in_order(found)
+        titles[title] = sorted(found, key=lambda run: (order.index(run.cell.row), run.place))
     return titles
 
 

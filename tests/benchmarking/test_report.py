@@ -2,6 +2,7 @@
 
 import pytest
 
+from isra_keras.benchmarking.choosing import describe_choices
 from isra_keras.benchmarking.report import build_report, write_report
 from isra_keras.benchmarking.report_parts import groups_of
 from isra_keras.benchmarking.statistics import runs_of
@@ -81,3 +82,9 @@ def test_weights_are_named_by_their_file_and_two_of_one_name_stay_apart():
     lines = [line(given={"weights": f"{home}/w.h5", "backbone": "hub:hf://timm/a"}) for home in ("one", "two")]
     first, second = groups_of(runs_of(lines))
     assert 'weights "w.h5"' in first and 'backbone "hub:hf://timm/a"' in first and 'weights "two/w.h5"' in second
+
+
+def test_a_tie_does_not_depend_on_the_order_of_the_lines():
+    equal = [line(method=name, accuracies=(0.5, 0.6)) for name in ("dann", "afn", "san", "source_only")]
+    assert build_report(equal, "c")[0] == build_report(equal[::-1], "c")[0]
+    assert describe_choices(equal) == describe_choices(equal[::-1])
