@@ -86,6 +86,8 @@ def test_figures_of_65_classes_have_no_overlapping_labels(tmp_path):
     original = matplotlib.figure.Figure.savefig
 
     def watched(figure, path, **kwargs):
+        if str(path).endswith(".svg"):  # the same figure once more
+            return original(figure, path, **kwargs)
         figure.canvas.draw()
         for number, axis in enumerate(figure.axes[:1]):
             for direction, ticks in (("x", axis.get_xticklabels()), ("y", axis.get_yticklabels())):

@@ -26,7 +26,7 @@ def calm():
         yield
 
 
-@pytest.mark.parametrize("isra", ["off", "paper"])
+@pytest.mark.parametrize("isra", [pytest.param("off", marks=pytest.mark.slow), "paper"])
 def test_equals_the_runner(data, tmp_path, isra):
     from isra_keras.training.runner import run
 

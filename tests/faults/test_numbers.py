@@ -11,7 +11,7 @@ from isra_keras.methods import METHODS
 from isra_keras.training.runner import run
 from tests.training.small_task import CLASSES, features_config, features_task
 
-KINDS = ("ba3us", "shot", "a2kt")
+KINDS = ("ba3us", pytest.param("shot", marks=pytest.mark.slow), "a2kt")
 
 
 def trained(out, task, **given):

@@ -14,18 +14,20 @@ from isra_keras.training.schedules import InverseDecay
 CLASSES, WIDTH, ROWS, BATCH = 5, 12, 16, 8
 
 
-def run_objective_test(method_class, **options):
+def run_objective_test(method_class, policies=("mixed_bfloat16", "mixed_float16"), **options):
     """Two steps a stage, finite terms, config, save and load, mixed precision, one XLA step.
 
     Args:
         method_class: an `Objective` subclass that is a method.
+        policies: mixed precisions to try.
         **options: its constructor's arguments; keep the parts small.
     """
     _check_config(method_class(**options))
     plain = make_model(method_class, **options)
     run_stages(plain)
+    assert_pairwise_sums(plain)
     _check_saving(plain)
-    for policy in ("mixed_bfloat16", "mixed_float16"):
+    for policy in policies:
         keras.mixed_precision.set_dtype_policy(policy)
         try:
             run_stages(make_model(method_class, **options), steps=1)
@@ -91,7 +93,6 @@ def run_stages(model, steps=2):
                 weights = model.update(evaluate(model))
                 assert weights is None or (np.shape(weights) == (CLASSES,) and np.all(np.isfinite(weights)))
             assert_finite(model.train_on(make_batch(model, step)))
-    assert_pairwise_sums(model)
     after = [v.numpy() for v in model.trainable_variables]
     assert all(np.all(np.isfinite(v)) for v in after)
     assert len(after) != len(before) or any(not np.array_equal(a, b) for a, b in zip(before, after))

@@ -242,4 +242,4 @@ def test_objective():
 
 def test_objective_with_quirks_and_a_selector_on_images():
     selector = keras.Sequential([keras.Input((12,)), keras.layers.Dense(2)])
-    run_objective_test(SLM, discriminator_width=6, selector=selector, reference_quirks=True)
+    run_objective_test(SLM, (), discriminator_width=6, selector=selector, reference_quirks=True)

@@ -42,6 +42,7 @@ def test_recipe_that_changed_is_measured_again_and_the_later_line_counts():
     assert setting == "recipe" and row.values["alignment_weight"] == config.alignment_weight
 
 
+@pytest.mark.slow
 def test_searches_trains_and_goes_on(tmp_path, capsys):
     words = ["--data", "glyphs", "--task", "printed-handwritten", "--iterations", "4", "--trials", "2", "--seeds", "1",
              "--searches", str(tmp_path / "s"), "--results", str(tmp_path / "r.jsonl"),
