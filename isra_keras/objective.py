@@ -13,7 +13,7 @@ from keras import ops
 class View:
     """One domain's batch after one forward pass of the network.
 
-    Features and logits of another dtype become float32, in which all losses are.
+    Features and logits of another dtype become float32, in which all losses are, labels int32.
 
     Attributes:
         images: (n, height, width, 3) or (n, p), what the network received (values 0..255 for images).
@@ -33,6 +33,7 @@ class View:
 
     def __post_init__(self):
         self.features, self.logits = _float32(self.features), _float32(self.logits)
+        self.labels = _cast(self.labels, "int32")
 
     @classmethod
     def of(cls, part, outputs):
@@ -101,8 +102,8 @@ class Context:
         return ops.cast(self.step, "float32") / float(max(self.max_iterations, 1))
 
     def sample_weights(self, labels):
-        """Class weight of each label: (n,) float32; ones before the first evaluation."""
-        weights = ops.take(self.class_weights, labels, axis=0)
+        """Class weight of each label: (n,) float32; ones before the first evaluation. Labels of any integer dtype."""
+        weights = ops.take(self.class_weights, _cast(labels, "int32"), axis=0)
         return ops.where(self.has_class_weights, weights, ops.ones_like(weights))
 
 
@@ -286,6 +287,12 @@ class Objective(keras.layers.Layer):
 
 def _float32(values):
     """As float32 where they are of another dtype; None stays None."""
-    if values is None or keras.backend.standardize_dtype(getattr(values, "dtype", "float64")) == "float32":
+    return _cast(values, "float32")
+
+
+def _cast(values, dtype):
+    """Values of this dtype as they are, others converted; None stays None."""
+    known = getattr(values, "dtype", None)
+    if values is None or known is not None and keras.backend.standardize_dtype(known) == dtype:
         return values
-    return ops.cast(values, "float32")
+    return ops.cast(values, dtype)

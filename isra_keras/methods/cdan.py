@@ -27,7 +27,7 @@ class CDAN(Objective):
     As in the authors' code: the paper's equation 9 neither divides by the sum of weights nor reverses the entropy,
     and the paper randomises from d C > 4,096 on, the code only when told. Differs from the code: T is the run's
     length rather than 10,000 unless `ramp_iterations` says otherwise; above `full_map_limit` the map is randomised
-    (the limit leaves Office-31 and Office-Home at the full map that the code uses there).
+    (the limit leaves Office-31 and Office-Home at the full map that the code uses there, with its 256-d features).
 
     Args:
         adversarial_weight: lambda.

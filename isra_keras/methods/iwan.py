@@ -29,9 +29,9 @@ class IWAN(Objective):
     network that gives f_t with a (L_D + L_0) + gamma c H; no epsilon in (3), entries of p below 1e-3 left out of H,
     and c = 0.1 (2 / (1 + exp(-min(1, t / T))) - 1) ends at 0.046.
 
-    Differs from TLLib: T is the run's length, not 10,000, unless told. Differs from the Caffe code: biases learn as
-    fast as kernels (theirs twice as fast); `source_share` is ours, theirs is not published; in stage "adapt" the
-    source also passes the trained network and moves BN's running statistics.
+    Differs from TLLib: T is the run's length, not 10,000, unless told; from ImageNet the classifier starts fresh.
+    Differs from the Caffe code: biases learn as fast as kernels (theirs twice as fast); `source_share` is ours; in
+    stage "adapt" the source also passes the trained network and moves BN's running statistics.
 
     Args:
         variant: "tllib" or "paper".

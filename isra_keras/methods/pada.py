@@ -23,6 +23,9 @@ _BASE = {
 }
 _PAPER = _BASE | {"iterations": 12004, "options": {"ramp_iterations": 10000}}
 _TLLIB = {"learning_rate": 2e-4, "weight_decay": 1e-3, "iterations": 30000, "eval_interval": 500}
+_TLLIB_OPTIONS = {"variant": "tllib", "temperature": 0.01, "ramp_iterations": 10000}
+_TLLIB_OFFICE31 = {"iterations": 20000, "options": _TLLIB_OPTIONS | {"temperature": 0.1}}
+_TLLIB_CALTECH = {"learning_rate": 3e-4, "iterations": 40000, "eval_interval": 2000}
 
 
 def _task(learning_rate, high=1.0, sharpness=1.0, eval_interval=500):
@@ -81,10 +84,10 @@ class PADA(Objective):
         "imagenet_caltech": _PAPER | {"tasks": {
             "I-C": _task(3e-4, eval_interval=2000) | {"network_options": {"bottleneck": "none"}}, "C-I": _task(1e-3),
         }},
-        "tllib": _PAPER | _TLLIB | {
-            # 0.1 on Office-31
-            "options": {"variant": "tllib", "temperature": 0.01, "ramp_iterations": 10000},
-        },
+        "tllib": _PAPER | _TLLIB | {"options": _TLLIB_OPTIONS, "tasks": {
+            **dict.fromkeys(("A-D", "A-W", "D-A", "D-W", "W-A", "W-D"), _TLLIB_OFFICE31),
+            **dict.fromkeys(("I-C", "C-I"), _TLLIB_CALTECH),
+        }},
     }  # fmt: skip
 
     def __init__(self, variant="official", temperature=1.0, high=1.0, adversarial_weight=1.0, ramp_iterations=None,

@@ -47,7 +47,8 @@ class SAN(Objective):
 
     Differs from the authors' code: class weights come from one centre crop rather than ten, renewed at every evaluation
     (the recipes' 200 steps are theirs, which begin one step earlier); T is the run's length rather than 10,000 unless
-    told; the classifier has C outputs (one of their scripts has 1,000 on Office-31). No setting for Office-Home.
+    told; the classifier has C outputs (one of their scripts has 1,000 on Office-31) and without a bottleneck starts
+    fresh (ImageNet to Caltech: the authors keep the pretrained one). They have no setting for Office-Home.
 
     Args:
         variant: "target", "batch" or "paper".

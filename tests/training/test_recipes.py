@@ -38,8 +38,10 @@ def subset(config, expected):
         ({"dataset": "office_home", "semantic": False}, {"iterations": 5000, "eval_interval": 500, "feature_dim": 256}),
         ({"dataset": "office31", "semantic": False}, {"iterations": 2000, "eval_interval": 200, "learning_rate": 1e-4}),
         ({"dataset": "imagenet_caltech", "semantic": False}, {"iterations": 40000, "eval_interval": 4000}),
-        # The text gives a tenth of the code's rates; the backbone has a tenth of the others in both.
+        # The text gives 1e-3 for the new layers, on every data set; the backbone has a tenth of it.
         ({"dataset": "office_home", "recipe": "paper"}, {"learning_rate": 1e-4, "num_topics": 256}),
+        ({"dataset": "office31", "recipe": "paper"}, {"learning_rate": 1e-4, "num_topics": 64, "iterations": 4000}),
+        ({"dataset": "imagenet_caltech", "source": "C", "target": "I", "recipe": "paper"}, {"learning_rate": 1e-4}),
         # source_only.md recipe 1
         ({"dataset": "office_home", "method": "source_only", "semantic": False},
          {"iterations": 5000, "learning_rate": 1e-3, "feature_dim": 256}),
@@ -92,6 +94,22 @@ def test_a_variant_brings_its_recipe_to_the_papers_data_sets(method, variant, va
     assert plain.learning_rate != config.learning_rate
     other = resolve(dataset="pacs_features", method=method, method_options={"variant": variant}, semantic=False)
     assert other.iterations == resolve(dataset="pacs_features", method=method, semantic=False).iterations
+
+
+@pytest.mark.parametrize("dataset, source, target, values", [
+    ("office_home", "Ar", "Cl", (2e-4, 30000, 500, 0.01)),
+    ("office31", "A", "W", (2e-4, 20000, 500, 0.1)),
+    ("office31", "W", "D", (2e-4, 20000, 500, 0.1)),
+    ("imagenet_caltech", "I", "C", (3e-4, 40000, 2000, 0.01)),
+    ("imagenet_caltech", "C", "I", (3e-4, 40000, 2000, 0.01)),
+])  # fmt: skip
+def test_tllibs_pada_differs_between_data_sets(dataset, source, target, values):
+    """Specification of PADA, section on TLLib: lr .002 (I/C .003), T .1 (.01 on OH and I/C), epochs x iterations."""
+    config = resolve(dataset=dataset, source=source, target=target, method="pada", semantic=False,
+                     method_options={"variant": "tllib"})  # fmt: skip
+    found = (config.learning_rate, config.iterations, config.eval_interval, config.method_options["temperature"])
+    assert found == values and config.weight_decay == 1e-3
+    assert config.method_options["variant"] == "tllib" and config.method_options["ramp_iterations"] == 10000
 
 
 @pytest.mark.parametrize("dataset", [name for name in DATASETS if name != "folders"])
