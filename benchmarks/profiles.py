@@ -90,7 +90,7 @@ GAINS = {
         "Matrix products run at the rate of one large product in NumPy, all else stays.",
     ),
     "decoded cache, 256 px": Gain(
-        lambda folder: gains_running.cache(folder, 12),
+        lambda folder: gains_running.cache(folder, 4),
         "A JPEG is the same every time that it is decoded.",
         "The time in which images are decoded goes away, all else stays.", (5, 3),
     ),
