@@ -20,6 +20,7 @@ KINDS = (
     (PRODUCTS, r"MatMul|Einsum|Conv"),
     (DECODING, r"^Decode$"),  # of `traced`
     (READERS, r"PyFunc"),
+    ("starting the data set", r"Dataset|Iterator"),
     ("updates of weights", r"^(Resource)?(Apply|Assign)"),
     ("reductions", r"^(Sum|Max|Min|Mean|Prod|ArgMax|All|Any|L2Loss|BiasAddGrad|Softmax|LogSoftmax|Norm)"),
     ("copies", r"Transpose|Broadcast|Tile|Concat|Slice|Gather|Scatter|Pack|Split|Fill|Cast|Zeros|Ones|Pad|OneHot|Snapshot"

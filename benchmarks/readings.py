@@ -3,6 +3,7 @@
 No command of its own. Sentences with numbers are made from the lines; none is typed.
 """
 
+import profiles
 import semantic_step
 import train_step
 from measure import cell
@@ -28,7 +29,8 @@ FIXED = {
     "take of our bare step.",
     "profiles": "before, predicted and after: of a call, milliseconds of a processor (of the clock for reading ahead) or MB; "
     "met: the prediction is off by no more than a quarter; difference: largest relative difference of values and gradients of "
-    "both ways; seconds_to_compile: of the processor, until the first result; operations: started in a call.",
+    "both ways; seconds_to_compile: of the processor, until the first result; operations: started in a call. "
+    "Profiles are of the clock: on a machine that others use, their longest operations last longer than the processor's time.",
     "gpu_step": "ba3us and isra: a whole step; ours, loop and floor: the semantic step; ceiling_share: how much of the "
     "matrix product's tflops, measured in the same run and precision, a step reaches.",
 }
@@ -159,11 +161,15 @@ def details(name, lines):
     """Rows below the tables: reason, formula and profiles of each gain."""
     if name != "profiles":
         return []
-    told = []
+    told, formulas = [], []
     for line in lines:
+        formula = "by the formula above." if line["formula"] in formulas else line["formula"]
+        formulas.append(line["formula"])
         parts = "; ".join(f"{when}: {cell(line[when])}" for when in ("before", "expected", "after") if when in line)
-        told.append(f"- {line['gain_of']}: {line['reason']} Prediction: {line['formula']} "
-                    f"{'Alive' if line['probe'] == 'memory' else 'Profile'}, {parts}.")  # fmt: skip
+        gain = profiles.GAINS.get(line["gain_of"])
+        why = f" Why it missed: {gain.missed}" if gain and gain.missed and not line["met"] else ""
+        told.append(f"- {line['gain_of']}: {line['reason']} Prediction: {formula} "
+                    f"{'Alive' if line['probe'] == 'memory' else 'Profile'}, {parts}.{why}")  # fmt: skip
     return [*told, ""]
 
 
