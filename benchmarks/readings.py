@@ -138,7 +138,7 @@ def missed(lines):
         return "All predictions are met."
     said = "; ".join(f"{line['gain_of']} (predicted {line['predicted_gain']:g}, found {line['gain']:g}{where(line)})" for line in wrong)
     slower = [line["gain_of"] for line in lines if line["gain"] < 1]
-    return f"Missed: {said}." + (f" No gain but a loss: {'; '.join(slower)}." if slower else "")
+    return f"Missed: {said}." + (f" No gain in time: {'; '.join(slower)}." if slower else "")
 
 
 def where(line):

@@ -135,7 +135,7 @@ LINE = {"probe": "time", "gain_of": "one, d 2", "before_ms": 8.0, "predicted_ms"
 def test_a_miss_is_said_with_the_part_that_missed():
     said = readings.missed([LINE, LINE | {"gain_of": "two", "met": True, "gain": 2.0}])
     assert "one, d 2 (predicted 2, found 0.8; other operations: 1 ms expected, 6 found)" in said
-    assert "No gain but a loss: one, d 2." in said and "two" not in said
+    assert "No gain in time: one, d 2." in said and "two" not in said
     assert "copies: 0 ms expected, 5 found" in readings.where(LINE | {"expected": {PRODUCTS: 3.0, IDLE: 0.0}})
     assert readings.missed([LINE | {"met": True}]) == "All predictions are met."
     assert profiles.near(1.0, 1.2) and not profiles.near(1.0, 1.3) and not profiles.near(1.3, 1.0)
