@@ -16,9 +16,10 @@ import sys
 import time
 from pathlib import Path
 
+import profiles
 import semantic_step
 from measure import RESULTS, ROOT, cell, table
-from readings import commands, reading
+from readings import commands, details, reading
 
 PAGE, FIGURES = ROOT / "benchmarks" / "README.md", ROOT / "benchmarks" / "figures"
 MADE_ON = {"commit": "commit", "cores": "cores", "instructions": "processor", "tensorflow": "TensorFlow", "keras": "Keras",
@@ -36,6 +37,7 @@ SCRIPTS = (
     ("evaluation_share", []),
     ("onednn", ["--quick"]),
     ("mixed_precision", ["--quick"]),
+    ("profiles", ["--quick"]),
 )
 """(script, arguments), what shows most first; what is missing is named and skipped."""
 
@@ -48,11 +50,15 @@ TITLES = {
     "onednn": "oneDNN",
     "mixed_precision": "Mixed precision",
     "adapt_peer": "Beside `adapt`",
+    "profiles": "Profiles",
     "gpu_step": "On a GPU",
 }
 
-LEFT_OUT = {"evaluation_cheaper": ("step_ms", "share", "eval_interval")}
-"""{results: columns that say nothing in this comparison}."""
+LEFT_OUT = {
+    "evaluation_cheaper": ("step_ms", "share", "eval_interval"),
+    "profiles": ("before", "expected", "after", "reason", "formula"),
+}
+"""{results: columns that say nothing in this comparison, or are told below the table}."""
 
 SAME_SCRIPT = {"evaluation_cheaper": "evaluation_share"}
 """{results: the script of another name that wrote them}: its lines at two commits, run in turn on one machine."""
@@ -166,7 +172,7 @@ def section(name, title, lines, quick):
         parts += [table([{k: v for k, v in line.items() if k not in hidden} for line in shown]), ""]
     for picture in pictures(name, lines):
         parts += [f"![{title}]({picture.relative_to(PAGE.parent)})", ""]
-    return [*parts, measured_on(lines), ""]
+    return [*parts, *details(name, lines), measured_on(lines), ""]
 
 
 def kind_of(line):
@@ -177,6 +183,9 @@ def kind_of(line):
 def pictures(name, lines):
     """Paths of the figures, drawn."""
     drawn = [draw(name, lines)]
+    if name == "profiles":
+        drawn.append(FIGURES / "profiles.png")
+        profiles.draw(lines, drawn[-1])
     if name == "semantic_step" and len(semantic_step.exponents(lines)) == len(semantic_step.FITS):
         drawn.append(FIGURES / semantic_step.FIGURE.name)
         semantic_step.draw(lines, drawn[-1])

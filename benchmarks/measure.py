@@ -25,13 +25,14 @@ def data_folder():
     return Path(folder) if folder and Path(folder).is_dir() else None
 
 
-def turns(functions, rounds, warm=1):
+def turns(functions, rounds, warm=1, clock=time.perf_counter):
     """Calls functions in turn, so that whatever else the machine does slows all alike.
 
     Args:
         functions: {name: function without arguments}.
         rounds: how often each is timed.
         warm: calls of each before that.
+        clock: `time.process_time` counts the processor's time, which others on the machine do not add to.
 
     Returns:
         {name: median seconds}.
@@ -39,10 +40,10 @@ def turns(functions, rounds, warm=1):
     seconds = {name: [] for name in functions}
     for number in range(-warm, rounds):
         for name, function in functions.items():
-            started = time.perf_counter()
+            started = clock()
             function()
             if number >= 0:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(clock() - started)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 

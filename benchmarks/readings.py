@@ -3,8 +3,10 @@
 No command of its own. Sentences with numbers are made from the lines; none is typed.
 """
 
+import profiles
 import semantic_step
 import train_step
+from measure import cell
 
 FIXED = {
     "semantic_step": "Milliseconds of a step on (rows, depth) features; loop_over_ours: how many times as long the loop "
@@ -25,6 +27,10 @@ FIXED = {
     "adapt_peer": "ratio: our iterations a second over adapt's (aim: target); bare_ratio: of the compiled step alone; "
     "cpu_ratio: of processor time; products_share: what the step's large matrix products alone, the same on both sides, "
     "take of our bare step.",
+    "profiles": "before, predicted and after: of a call, milliseconds of a processor (of the clock for reading ahead) or MB; "
+    "met: the prediction is off by no more than a quarter; difference: largest relative difference of values and gradients of "
+    "both ways; seconds_to_compile: of the processor, until the first result; operations: started in a call. "
+    "Profiles are of the clock: on a machine that others use, their longest operations last longer than the processor's time.",
     "gpu_step": "ba3us and isra: a whole step; ours, loop and floor: the semantic step; ceiling_share: how much of the "
     "matrix product's tflops, measured in the same run and precision, a step reaches.",
 }
@@ -71,7 +77,8 @@ def cheaper_commands(lines):
 
 def reading(name, lines):
     """What the columns mean, and what these lines show."""
-    more = {"semantic_step": growth, "mixed_precision": emulated, "adapt_peer": limits, "evaluation_share": frequent}
+    more = {"semantic_step": growth, "mixed_precision": emulated, "adapt_peer": limits, "evaluation_share": frequent,
+            "profiles": missed}  # fmt: skip
     return " ".join(filter(None, (FIXED[name], more[name](lines) if name in more else "")))
 
 
@@ -122,6 +129,48 @@ def frequent(lines):
             f"{span([line['eval_interval'] for line in high])} steps{others}, a step takes "
             f"{span([round(line['step_ms']) for line in high])} ms, and in a benchmark's cells every evaluation computes all "
             f"label-free scores, {span([round(100 * one) for one in scores])} % of it.")  # fmt: skip
+
+
+def missed(lines):
+    """Which predictions miss, and in which part of the profile."""
+    wrong = [line for line in lines if not line["met"]]
+    if not wrong:
+        return "All predictions are met."
+    said = "; ".join(f"{line['gain_of']} (predicted {line['predicted_gain']:g}, found {line['gain']:g}{where(line)})" for line in wrong)
+    slower = [line["gain_of"] for line in lines if line["gain"] < 1]
+    return f"Missed: {said}." + (f" No gain in time: {'; '.join(slower)}." if slower else "")
+
+
+def where(line):
+    """The part of a profile that differs most from the expected one."""
+    if len(line.get("expected", {})) < 2:
+        return ""
+    named = {name: line["expected"].get(name, 0.0) for name in line["expected"] if name != "other operations"}
+    found = {name: line["after"].get(name, 0.0) for name in named}
+    if "other operations" in line["expected"]:
+        named["other operations"] = line["expected"]["other operations"]
+        found["other operations"] = sum(ms for name, ms in line["after"].items() if name not in named)
+    else:  # nothing is expected of what is not named
+        named |= {name: 0.0 for name in line["after"] if name not in named}
+        found |= line["after"]
+    most = max(named, key=lambda name: abs(named[name] - found[name]))
+    return f"; {most}: {named[most]:g} ms expected, {found[most]:g} found"
+
+
+def details(name, lines):
+    """Rows below the tables: reason, formula and profiles of each gain."""
+    if name != "profiles":
+        return []
+    told, formulas = [], []
+    for line in lines:
+        formula = "by the formula above." if line["formula"] in formulas else line["formula"]
+        formulas.append(line["formula"])
+        parts = "; ".join(f"{when}: {cell(line[when])}" for when in ("before", "expected", "after") if when in line)
+        gain = profiles.GAINS.get(line["gain_of"])
+        why = f" Why it missed: {gain.missed}" if gain and gain.missed and not line["met"] else ""
+        told.append(f"- {line['gain_of']}: {line['reason']} Prediction: {formula} "
+                    f"{'Alive' if line['probe'] == 'memory' else 'Profile'}, {parts}.{why}")  # fmt: skip
+    return [*told, ""]
 
 
 def span(values):
