@@ -13,14 +13,15 @@ from keras import ops
 class View:
     """One domain's batch after one forward pass of the network.
 
-    Features and logits of another dtype become float32, in which all losses are.
+    Features and logits of another dtype become float32, in which all losses are; labels that are neither int32 nor int64,
+    uint8 of an image set for instance, become int32.
 
     Attributes:
         images: (n, height, width, 3) or (n, p), what the network received (values 0..255 for images).
         pooled: (n, p) backbone output before the bottleneck, in the compute dtype.
         features: (n, d) float32 bottleneck features ("X" in the paper).
         logits: (n, C) float32.
-        labels: (n,) int32 source labels; None for the target, whose labels no method may see.
+        labels: (n,) int32 or int64 source labels; None for the target, whose labels no method may see.
         indices: (n,) int32 positions of the samples in their domain's list.
     """
 
@@ -33,6 +34,9 @@ class View:
 
     def __post_init__(self):
         self.features, self.logits = _float32(self.features), _float32(self.logits)
+        dtype = getattr(self.labels, "dtype", None)
+        if dtype is not None and keras.backend.standardize_dtype(dtype) not in ("int32", "int64"):
+            self.labels = ops.cast(self.labels, "int32")  # TensorFlow looks nothing up by other integers
 
     @classmethod
     def of(cls, part, outputs):
