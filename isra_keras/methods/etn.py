@@ -96,7 +96,8 @@ class ETN(Objective):
 
     def auxiliary_logits(self, features, context):
         """a (n, C) of features (n, d), which get no gradient."""
-        return self.auxiliary(ops.stop_gradient(features), training=context.training)
+        logits = self.auxiliary(ops.stop_gradient(features), training=context.training)
+        return logits if len(logits.shape) == 2 else logits[:, None]  # of one class the layer gives (n,)
 
     def importance_weights(self, auxiliary_source):
         """(2) w (n,) of the source rows' auxiliary logits, constant."""

@@ -124,8 +124,7 @@ class MWPDA(Objective):
 
 def mean_prediction(evaluation):
     """gamma of (1), float64 (C,)."""
-    probabilities = ops.softmax(np.asarray(evaluation.logits, "float32"), axis=-1)
-    return ops.convert_to_numpy(probabilities).mean(axis=0, dtype="float64")
+    return ops.convert_to_numpy(ops.softmax(np.asarray(evaluation.logits, "float32"))).mean(axis=0, dtype="float64")
 
 
 def otsu_threshold(values):
@@ -136,7 +135,8 @@ def otsu_threshold(values):
         return None
     sums, count = np.cumsum(ordered), len(ordered)
     gaps = sums[cuts - 1] / cuts - (sums[-1] - sums[cuts - 1]) / (count - cuts)
-    best = cuts[np.argmax(cuts * (count - cuts) * gaps**2)]
+    between = cuts * (count - cuts) * gaps**2
+    best = cuts[np.argmax(between >= between.max() * (1.0 - 1e-12))]  # the first of equals, which differ by roundings
     return 0.5 * (ordered[best - 1] + ordered[best])
 
 

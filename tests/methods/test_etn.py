@@ -135,5 +135,23 @@ def test_confident_auxiliary_still_weighs_rows():
     assert_close(ops.mean(ETN().importance_weights(confident)), 1.0, 1e-4)
 
 
+def test_one_class():
+    """Leaky softmax of a single class: q = sigmoid(a), row by row, also where the batches differ in size."""
+    method = ETN(discriminator_width=4, dropout=0.0)
+    method.build_parts(3, 1, 3, {})
+    draw = np.random.default_rng(0)
+    values = {f"{d}_features": draw.normal(size=(rows, 3)).astype("float32") for d, rows in (("source", 4), ("target", 6))}
+    values |= {f"{d}_logits": np.zeros((rows, 1), "float32") for d, rows in (("source", 4), ("target", 6))}
+    views = views_of(values, tensors(values))
+    views.source.labels = np.zeros(4, "int32")
+    logits = [np.asarray(method.auxiliary_logits(v.features, context())) for v in (views.source, views.target)]
+    assert [a.shape for a in logits] == [(4, 1), (6, 1)]
+    source, target = (1.0 / (1.0 + np.exp(-a[:, 0].astype("float64"))) for a in logits)
+    assert_close(method.importance_weights(logits[0]), (1.0 - source) / (1.0 - source).mean(), 1e-5)
+    terms = method.loss_terms(views, context())
+    assert_close(terms["auxiliary_class"], -np.log(source).mean(), 1e-5)
+    assert_close(terms["auxiliary_domain"], 10.0 * -(np.log(source).mean() + np.log(1.0 - target).mean()), 1e-5)
+
+
 def test_objective():
     run_objective_test(ETN, discriminator_width=8)

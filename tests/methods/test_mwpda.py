@@ -81,6 +81,12 @@ def test_otsu_is_the_best_of_all_cuts():
         assert otsu_threshold(values) == middles[np.argmax([between(m) for m in middles])]
 
 
+def test_otsu_takes_the_first_of_equal_cuts():
+    """Cuts that are equal on paper differ in the last bit in float64."""
+    assert otsu_threshold(np.array([3, 4, 5]) / 7) == pytest.approx(3.5 / 7)
+    assert otsu_threshold(np.array([0, 0, 0, 2, 2, 2, 2, 2, 5]) / 7) == pytest.approx(1 / 7)
+
+
 def test_otsu_guards():
     assert otsu_threshold(np.full(4, 0.25)) is None
     np.testing.assert_array_equal(shared_classes(np.full(4, 0.25)), 1.0)
