@@ -209,6 +209,8 @@ class Objective(keras.layers.Layer):
         multipliers: {part name: (learning-rate multiplier, weight-decay multiplier)} for its own parts.
         starts_on_source: its first stage trains on source labels anyway; recipes give it no warm-up.
         aligned: the network's output that the semantic plug-in looks at, "features" or "pooled".
+        quirky_loop: under `reference_quirks` its run, as one with ISRA, takes one step more and the step of an evaluation in
+            evaluation mode; other authors' scripts do not.
         uses_images: its terms read `View.images`: where several replicas share a batch, they exchange the images too.
     """
 
@@ -219,6 +221,7 @@ class Objective(keras.layers.Layer):
     multipliers: dict = {}
     starts_on_source = False
     aligned = "features"
+    quirky_loop = False
     uses_images = False
 
     def __init__(self, **kwargs):

@@ -39,6 +39,7 @@ class BA3US(Objective):
 
     network_options = {"bottleneck": "linear", "classifier": "dense"}
     multipliers = {"discriminator": (10.0, 2.0)}
+    quirky_loop = True
 
     def __init__(self, mu=4, entropy_weight=0.1, complement_weight=1.0, alpha=1.0,
                  discriminator_width=1024, dropout=0.5, **kwargs):  # fmt: skip

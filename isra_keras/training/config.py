@@ -63,8 +63,8 @@ class TrainConfig:
         select: label-free score that picks the model ("last": none does).
         guard: an evaluation that looks collapsed (`selection.collapse`) is not picked before a sound one; if all do,
             the model from before adaptation is, where there is one.
-        reference_quirks: repeat the oddities of the authors' code: one step more, evaluation mode in the step of an
-            evaluation, the stale factor n'.
+        reference_quirks: repeat the oddities of the authors' code. ISRA's and BA3US's: one step more, evaluation mode in
+            the step of an evaluation, the stale factor n'.
         jit_compile: whole step under XLA.
         deterministic: bit-equal repetition, also on GPUs (slower there).
         distribute: "none", "mirrored" (all devices of this machine) or "multi_worker" (the workers of TF_CONFIG).

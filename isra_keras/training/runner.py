@@ -156,7 +156,8 @@ class Training:
     def train_stage(self):
         """Steps and evaluations of the current stage, from where it stands to its end."""
         length = self.lengths[self.stage]
-        quirks = self.config.reference_quirks and self.in_final_stage
+        theirs = self.config.semantic or self.model.method.quirky_loop
+        quirks = self.config.reference_quirks and self.in_final_stage and theirs
         total = length + int(quirks)  # the authors' script takes the step of i = max_iterations too
         batches = iter(self.batches(total)) if self.local < total else None
         while self.local < total:

@@ -253,6 +253,14 @@ def test_the_step_after_the_last_has_no_middle_batch_as_in_the_authors_script(tm
     assert tables == [[4, 4, 2, 2, 0]]
 
 
+@pytest.mark.parametrize("method, semantic, steps", [("slm", False, 4), ("dann", True, 5)])
+def test_the_step_after_the_last_is_of_the_script_of_isra_alone(tmp_path, method, semantic, steps):
+    options = {"discriminator_width": 4}
+    train(tmp_path / "run", iterations=4, eval_interval=2, warmup=0.0, method=method, semantic=semantic,
+          method_options=options, reference_quirks=True)  # fmt: skip
+    assert max(line["step"] for line in lines(tmp_path / "run", "train")) == steps
+
+
 def test_unlabelled_target(tmp_path):
     result = train(tmp_path / "run", task=features_task(labelled=False))
     assert result.oracle is None and result.selected.accuracy is None
