@@ -7,8 +7,8 @@
 For each gain, in this order: the way without it runs under TensorFlow's profiler; a formula, fixed beforehand, makes a
 prediction of that profile and of counts; both ways take turns; the way with it is profiled. All but "reading ahead" run on
 one thread and are timed in the processor's time, medians, so that a profile adds up and others on the machine count less.
-The formula gives a ratio, so that the profiler's own cost cancels: predicted_ms is before_ms over predicted_gain. Nothing
-is adjusted afterwards. Images are those of Office-Caltech10 in ISRA_TEST_DATA, or made on the spot. Writes
+The formula gives a ratio, so that the profiler's own cost cancels: predicted_ms is before_ms over predicted_gain. The
+formulas are as they were before the first result; what counts as an operation and as its bytes was mended since. Images are those of Office-Caltech10 in ISRA_TEST_DATA, or made on the spot. Writes
 benchmarks/results/profiles.jsonl (profiles_quick.jsonl), a line as it comes.
 """
 
