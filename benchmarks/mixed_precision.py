@@ -2,6 +2,7 @@
 
     python benchmarks/mixed_precision.py            glyphs and Office-Caltech10 features; without bfloat16 in hardware, hours
     python benchmarks/mixed_precision.py --quick    small_cnn's step, one task of features, fewer seeds and iterations
+    python benchmarks/mixed_precision.py --only small_cnn glyphs    these parts; the others' lines stay
 
 `mixed_float16` (with loss scaling) is meant for GPUs, `mixed_bfloat16` for CPUs with AVX512-BF16 or AMX: others compute
 it in float32 with conversions around. Here half precision is the backbone's alone; bottleneck, classifier, discriminators
@@ -20,30 +21,37 @@ import tempfile
 import time
 from pathlib import Path
 
-from measure import data_folder, instructions, short, table, turns, write
+from measure import data_folder, instructions, renew, short, table, turns
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 PAIRS = (("amazon", "caltech10"), ("dslr", "amazon"), ("webcam", "caltech10"))
 STEPS = {"small_cnn": (32, 32, 3), "mobilenet_v2": (96, 96, 3)}
+PARTS = (*STEPS, "glyphs", "office_caltech10_features")
+KEYS = ("probe", "backbone", "side", "data", "precision")
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--out", help="write the lines there instead")
     args = parser.parse_args(argv)
     seeds, iterations = (2, 100) if args.quick else (3, 300)
-    lines = [
-        step_line(name, shape, 3 if args.quick else 9) for name, shape in list(STEPS.items())[: 1 if args.quick else 2]
-    ]
-    runs = [] if args.quick else [{"dataset": "glyphs"}]
+    parts = args.only or [PARTS[0], PARTS[-1]] if args.quick else args.only or PARTS
+    runs = [{"dataset": "glyphs"}]
     if data_folder():
-        runs += [{"dataset": "office_caltech10_features", "source": source, "target": target}
+        runs += [{"dataset": PARTS[-1], "source": source, "target": target}
                  for source, target in PAIRS[: 1 if args.quick else 3]]  # fmt: skip
-    write("mixed_precision" + "_quick" * args.quick, lines, args.out)
-    for data in runs:
-        lines += accuracy_lines(data, range(seeds), iterations)
-        write("mixed_precision" + "_quick" * args.quick, lines, args.out)
+    lines = []
+
+    def keep(found):
+        lines.extend(found)
+        renew("mixed_precision" + "_quick" * args.quick, found, KEYS, args.out)
+
+    for name in (each for each in STEPS if each in parts):
+        keep([step_line(name, STEPS[name], 3 if args.quick else 9)])
+    for data in (each for each in runs if each["dataset"] in parts):
+        keep(accuracy_lines(data, range(seeds), iterations))
     print(f"This processor has {instructions()}: {native()}")
     for probe in ("step", "accuracy"):
         print(

@@ -4,6 +4,7 @@ No command of its own. Sentences with numbers are made from the lines; none is t
 """
 
 import profiles
+import mixed_precision
 import semantic_step
 import train_step
 from measure import cell
@@ -48,6 +49,9 @@ def commands(name, lines, quick):
         options = semantic_options(lines)
     elif name == "train_step":
         options = [train_step.command_of(line) for line in lines]
+    elif name == "mixed_precision" and not quick:
+        there = dict.fromkeys(line.get("backbone") or line["data"].split("-")[0] for line in lines)
+        options = [f" --only {' '.join(there)}" if set(there) != set(mixed_precision.PARTS) else ""]
     else:
         options = [" --quick" * quick]
     return [f"`python benchmarks/{name}.py{more}`" for more in options]
