@@ -3,8 +3,8 @@
 No command of its own. Sentences with numbers are made from the lines; none is typed.
 """
 
-import profiles
 import mixed_precision
+import profiles
 import semantic_step
 import train_step
 from measure import cell
