@@ -29,7 +29,7 @@ def terms(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "int8", "uint16"])
-@pytest.mark.parametrize("name", ["source_only", "ba3us", "pada"])
+@pytest.mark.parametrize("name", ["source_only", "ba3us", "pada", "mwpda"])
 def test_labels_of_any_integer_dtype(name, dtype):
     assert terms(name, dtype) == terms(name, "int32")
 
