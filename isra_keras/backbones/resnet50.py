@@ -10,6 +10,7 @@ import keras
 from isra_keras.backbones import preprocessing
 
 DOWNLOADS = True
+WIDTH = 2048  # of the pooled features
 
 
 def create(image_shape, pretrained):

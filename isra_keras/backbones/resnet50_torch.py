@@ -12,6 +12,7 @@ from keras import layers
 from isra_keras.backbones import preprocessing
 
 DOWNLOADS = False
+WIDTH = 2048
 BLOCKS = (3, 4, 6, 3)
 
 

@@ -7,6 +7,7 @@ from isra_keras.backbones import preprocessing
 
 DOWNLOADS = False
 WIDTHS = (32, 64, 128)
+WIDTH = WIDTHS[-1]  # of the pooled features
 
 
 def create(image_shape, pretrained=False):

@@ -67,6 +67,7 @@ class SHOT(Objective):
         | {"iterations": 12000, "eval_interval": 144, "options": {"threshold": 30, "source_share": 5 / 6}},
     }
     starts_on_source = True
+    aligned = "pooled"
 
     def __init__(self, pseudo_weight=0.3, entropy_weight=1.0, diversity=False, threshold=10, label_smoothing=0.1,
                  source_share=6 / 7, stored_rows=10000, **kwargs):  # fmt: skip

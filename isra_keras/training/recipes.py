@@ -12,6 +12,7 @@ evaluations as often in proportion as the method needs them.
 """
 
 import copy
+import importlib
 import os
 from dataclasses import fields
 
@@ -170,7 +171,8 @@ MAX_EVALUATIONS = 70  # bound on what a method's default may ask of a dataset th
 
 
 def recipe(
-    dataset, method, semantic=True, variant=None, task=None, source="code", feature_dim=None, method_variant=None
+    dataset, method, semantic=True, variant=None, task=None, source="code", feature_dim=None, method_variant=None,
+    backbone=None,
 ):  # fmt: skip
     """Values for `TrainConfig`, by name, for everything that a recipe decides.
 
@@ -183,6 +185,8 @@ def recipe(
         source: "code" or "paper", whose hyperparameters.
         feature_dim: width that the user asked for; the paper's weights depend on it.
         method_variant: the method's option "variant", if it is given: "tllib" of PADA has a recipe of its own.
+        backbone: the one that the user asked for, "features" where it is frozen: the paper's weights depend on the width
+            of what ISRA aligns, which is that of the backbone for SHOT.
 
     Returns:
         dict.
@@ -213,7 +217,8 @@ def recipe(
     values["multipliers"] = _multipliers(values, cls, semantic)
     values["variant"] = variant or data.get("variant", DEFAULT_VARIANT)
     values["feature_dim"] = feature_dim or values["feature_dim"]
-    values |= _semantic_values(data, values["variant"], source, values["feature_dim"])
+    aligned = _pooled_width(backbone or values["backbone"]) if cls.aligned == "pooled" else None
+    values |= _semantic_values(data, values["variant"], source, aligned or values["feature_dim"])
     return values
 
 
@@ -246,6 +251,7 @@ def resolve(**given):
         dataset, given.get("method", TrainConfig.method), given.get("semantic", TrainConfig.semantic),
         given.get("variant"), task, given.get("recipe", TrainConfig.recipe), given.get("feature_dim"),
         given.get("method_options", {}).get("variant"),
+        "features" if given.get("freeze_backbone") else given.get("backbone"),
     )  # fmt: skip
     if "iterations" in given and "eval_interval" not in given:  # a shortened run keeps its number of evaluations
         share = given["iterations"] / values["iterations"]
@@ -366,6 +372,14 @@ def _fresh_backbone(multipliers):
     if "backbone" not in multipliers or "classifier" not in multipliers:
         return multipliers
     return multipliers | {"backbone": (multipliers["classifier"][0], multipliers["backbone"][1])}
+
+
+def _pooled_width(backbone):
+    """Width of a backbone's pooled features; None where only its weights know it, or nothing learns them."""
+    from isra_keras.backbones.network import check_backbone
+
+    name = check_backbone(backbone)
+    return None if name == "features" or name.startswith("hub:") else importlib.import_module(f"isra_keras.backbones.{name}").WIDTH
 
 
 def _semantic_values(data, variant, source, feature_dim):

@@ -1,5 +1,6 @@
 """build_network: names, shapes, dtypes, parts, precision, saving, seeds, errors."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -117,6 +118,14 @@ def test_names():
     assert check_backbone("HUB:hf://timm/ResNet") == "hub:hf://timm/ResNet"
     with pytest.raises(UserError, match="resnet50, resnet50_torch, mobilenet_v2, small_cnn, features or hub:"):
         check_backbone("vgg16")
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "mobilenet_v2", "resnet50", "resnet50_torch"])
+def test_width_is_that_of_the_pooled_features(name):
+    """Recipes convert the weights of ISRA by it."""
+    module = importlib.import_module(f"isra_keras.backbones.{name}")
+    _, base = module.create((32, 32, 3), False)
+    assert base.output_shape[-1] == module.WIDTH
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,16 @@ def test_weights_of_the_paper_variant_are_converted():
     assert narrow.class2vec_weight == pytest.approx(1 / 128) and narrow.alignment_weight == pytest.approx(4 / 64)
 
 
+@pytest.mark.parametrize("given, width", [
+    ({}, 2048), ({"backbone": "MobileNetV2"}, 1280), ({"freeze_backbone": True}, 256), ({"backbone": "hub:x"}, 256),
+])  # fmt: skip
+def test_weights_of_the_paper_variant_follow_what_isra_aligns(given, width):
+    """On SHOT it aligns pooled features, unless the backbone is frozen."""
+    config = resolve(dataset="office_home", method="shot", variant="paper", **given)
+    assert config.class2vec_weight == pytest.approx(1 / (2 * width))
+    assert config.alignment_weight == pytest.approx(4 / width)
+
+
 def test_methods_with_recipes_of_their_own():
     afn = resolve(dataset="office_home", method="afn", semantic=False)
     assert afn.feature_dim == 1000 and afn.part_momentum == {"backbone": 0.0}
