@@ -6,8 +6,8 @@ from contextvars import ContextVar
 import keras
 from keras import ops
 
-MANY = 2**25
-"""Weights (128 MiB) from which the norm is taken in blocks."""
+MANY = 2**24
+"""Weights (64 MiB) from which the norm is taken in blocks; it is slower for fewer."""
 BLOCK = 2**20
 _IN_PLACE = ContextVar("in_place", default=False)
 

@@ -10,6 +10,7 @@ from isra_keras.objective import View, Views
 from isra_keras.semantic import SemanticAlignment, TopicReceptors
 from isra_keras.semantic.attention import normalise_attention, topic_attention
 from isra_keras.semantic.plugin import equivalent_weights
+from isra_keras.semantic.receptors import shared_product
 from tests.gradients import values_and_gradients
 
 
@@ -119,3 +120,17 @@ def test_gradients_reach_what_they_must_and_nothing_else(variant):
         for part, prefixes in groups.items():
             reached = any(np.any(g) for name, g in gradients[term].items() if name.startswith(prefixes))
             assert reached == (part in parts), (term, part)
+
+
+def test_the_shared_product_has_the_plain_ones_gradients():
+    """Of a weighted sum of its values (J, n, h), to features and kernel."""
+    rng = np.random.default_rng(0)
+    features, kernel, factors = (rng.normal(size=shape).astype("float32") for shape in ((5, 7), (3, 7, 4), (3, 5, 4)))
+    values, gradients = values_and_gradients(
+        lambda given: {"sum": ops.sum(ops.multiply(shared_product(given["features"], given["kernel"]), factors))},
+        {"features": features, "kernel": kernel},
+    )
+    assert values["sum"] == pytest.approx(np.einsum("nd,jdh,jnh->", features, kernel, factors), abs=1e-4)
+    of = gradients["sum"]
+    np.testing.assert_allclose(of["features"], np.einsum("jnh,jdh->nd", factors, kernel), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(of["kernel"], np.einsum("nd,jnh->jdh", features, factors), rtol=0, atol=1e-5)
