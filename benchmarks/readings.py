@@ -12,7 +12,8 @@ from measure import cell
 FIXED = {
     "semantic_step": "Milliseconds of a step on (rows, depth) features; loop_over_ours: how many times as long the loop "
     "takes (aim: at least loop_target); ours_over_floor: how many times as long as the bare products we take (aim: at most "
-    "floor_target). Below it, one step in blocks: ms with oneDNN, as the library runs; extra_mb, what the step takes beyond "
+    "floor_target); loop_over_floor: where it is below loop_target, nothing made of these products reaches that aim. Below it, "
+    "one step in blocks: ms with oneDNN, as the library runs; extra_mb, what the step takes beyond "
     "weights and gradients, whole_mb and difference, those of the same step in one piece, in another process with "
     "TF_ENABLE_ONEDNN_OPTS=0 (a step there: onednn_off_ms), since oneDNN's allocator gives nothing back and would hide it.",
     "train_step": "isra_adds: share of BA3US's step that ISRA adds; seconds of a step; jit_gain: how many times as fast "
