@@ -152,7 +152,8 @@ def read_grid(path):
     """Cells of a TOML or JSON file.
 
     The file holds `dataset`, and what it wants of `methods`, `tasks`, `seeds`, `semantic` and `set` (a table of values
-    over the recipe's), or a list `grid` of such tables; values beside `grid` hold for all of its tables.
+    over the recipe's), or a list `grid` of such tables; values beside `grid` hold for all of its tables,
+    where they have no such value of their own; of `set`, each value by itself.
 
     Raises:
         UserError: if it can't be read or has other names in it.
@@ -174,6 +175,8 @@ def read_grid(path):
             wrong = f"received {unknown[0]!r}" if unknown else "'dataset' is missing"
             raise UserError(f"Expected in '{path}' only {', '.join(sorted(GRID_NAMES))}; {wrong}.")
         values["overrides"] = values.pop("set", {})
+        if isinstance(common.get("set"), dict) and isinstance(part.get("set"), dict):
+            values["overrides"] = common["set"] | part["set"]
         cells += make_cells(**values)
     return list(dict.fromkeys(cells))
 

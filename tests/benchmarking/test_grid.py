@@ -65,6 +65,12 @@ def test_file(tmp_path):
         ("source_only", "off", 2),
     ]
     assert len(cells) == 2 + 6 and cells[-1].overrides == {"iterations": 7}
+    path.write_text(
+        'dataset = "pacs_features"\nmethods = ["ba3us"]\nset = {iterations = 7, eval_interval = 7}\n'
+        '[[grid]]\nset = {iterations = 9}\n[[grid]]\nseeds = [4]\n'
+    )
+    assert read_grid(path)[0].overrides == {"iterations": 9, "eval_interval": 7}  # what lies beside `grid` holds on
+    assert read_grid(path)[-1].overrides == {"iterations": 7, "eval_interval": 7}
     (tmp_path / "grid.json").write_text(
         json.dumps({"dataset": "pacs_features", "methods": ["ba3us"], "semantic": "off"})
     )
