@@ -34,6 +34,12 @@ SGD = {
 }
 """The optimiser of BA3US and ISRA, from their official code."""
 
+FROM_NOTHING = dict.fromkeys(("pada", "san", "iwan"), {"learning_rate": 1e-3}) | {
+    "etn": {"learning_rate": 3e-4}, "slm": {"learning_rate": 1e-2, "warmup": 0.25},
+}  # fmt: skip
+"""Methods whose papers fine-tune a trained network at a rate too small for one that starts from nothing: PADA, SAN and ETN end
+with 3 to 11 % accuracy on the source itself (benchmarks/results/glyphs_rates.md). SLM's new layers have no tenfold rate."""
+
 PHOTOS = {"backbone": "resnet50", "weights": "imagenet", "image_size": 256, "crop_size": 224, "feature_dim": 256}
 GENTLE = {"warmup": 0.2, "weight_smoothing": 0.5}
 """For data that no paper gives a recipe for: class weights that start from a trained classifier and move slowly. On
@@ -90,6 +96,7 @@ DATASETS = {
         # tuning/results/sweep.md.
         "semantic_options": {"num_topics": 32, "receptor_width": 64},
         "semantic_paper": {"class2vec_weight": 0.01, "alignment_weight": 0.01},
+        "tuned": FROM_NOTHING,
     },
     "office_home": PHOTOS
     | {
@@ -170,10 +177,8 @@ DEFAULT_VARIANT = "reference"
 MAX_EVALUATIONS = 70  # bound on what a method's default may ask of a dataset that it has no recipe for
 
 
-def recipe(
-    dataset, method, semantic=True, variant=None, task=None, source="code", feature_dim=None, method_variant=None,
-    backbone=None,
-):  # fmt: skip
+def recipe(dataset, method, semantic=True, variant=None, task=None, source="code", feature_dim=None,
+           method_variant=None, backbone=None):  # fmt: skip
     """Values for `TrainConfig`, by name, for everything that a recipe decides.
 
     Args:
@@ -185,8 +190,7 @@ def recipe(
         source: "code" or "paper", whose hyperparameters.
         feature_dim: width that the user asked for; the paper's weights depend on it.
         method_variant: the method's option "variant", if it is given: "tllib" of PADA has a recipe of its own.
-        backbone: the one that the user asked for, "features" where it is frozen: the paper's weights depend on the width
-            of what ISRA aligns, which is that of the backbone for SHOT.
+        backbone: the one that the user asked for, "features" where it is frozen: ISRA on SHOT aligns its features.
 
     Returns:
         dict.

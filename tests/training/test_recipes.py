@@ -234,3 +234,11 @@ def test_what_was_tuned_on_a_dataset_comes_after_the_methods_recipe_and_before_t
     assert resolve(dataset="pacs_features", method="san", semantic=False).network_options == {}
     own = resolve(dataset="pacs_features", method="etn", learning_rate=0.1, network_options={"bottleneck": "linear"})
     assert own.network_options["bottleneck"] == "linear" and own.learning_rate == 0.1
+
+
+@pytest.mark.parametrize("method", ["pada", "san", "iwan", "etn", "slm", "ba3us"])
+def test_on_glyphs_new_layers_learn_from_nothing(method):
+    """A rate that only moves a trained network leaves one that starts from random weights as it was."""
+    config = resolve(dataset="glyphs", method=method, semantic=False)
+    rates = [config.learning_rate * config.multipliers[part][0] for part in ("backbone", "bottleneck", "classifier")]
+    assert min(rates) >= 3e-3 and config.warmup == 0.25
