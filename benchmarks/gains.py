@@ -95,6 +95,31 @@ def tape(depth, topics):
     yield graphs(by_tape(semantic, weights), closed_form(semantic, weights), features, blocks_of(depth, topics))
 
 
+@contextmanager
+def turned(depth, topics):
+    """The kernels' gradient from features transposed for each topic anew against features transposed once for all."""
+    import tensorflow as tf
+    from keras import ops
+
+    from isra_keras.semantic import receptors
+
+    semantic, features, _, weights = semantic_part(depth, topics)
+    before, ours = closed_form(semantic, weights), receptors.shared_product
+    receptors.shared_product = lambda rows, kernel: ops.matmul(rows[None], kernel)
+    try:
+        before(features)
+    finally:
+        receptors.shared_product = ours
+    pair = graphs(before, closed_form(semantic, weights), features, blocks_of(depth, topics))
+    product, times = tf.function(lambda: tf.matmul(features[None], weights[0])), []
+    for _ in range(9):
+        started = time.process_time()
+        product()
+        times.append(1e3 * (time.process_time() - started))
+    pair.predict = lambda profile: profile.parts | {PRODUCTS: 3 * min(times)}
+    yield pair
+
+
 def blocks_of(depth, topics, rows=ROWS):
     """Blocks in which the library takes the topics."""
     from isra_keras.semantic.blocks import block_size

@@ -75,6 +75,11 @@ GAINS = {
         "A tape wants a copy of the features for each topic and the attention as a whole: more bytes, the same products.",
         gains.SCALED, (7, None),
     ),
+    "features transposed once, d 2048, J 64": Gain(
+        lambda folder: gains.turned(2048, 64),
+        "The products of a step have as many FLOP each; the one for the kernels' gradient takes far longer than the others.",
+        "Each of the three products takes as long as the one that transposes nothing, run by itself; all else stays.",
+    ),
     "attention in blocks, memory, d 512, J 256, n 512": Gain(
         lambda folder: gains.blocks(512, 256, 512),
         "Of what is allocated when memory is fullest, most is attention, (J, n, d), which a block needs a part of.",

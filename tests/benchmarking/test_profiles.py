@@ -81,7 +81,7 @@ def test_what_is_alive_at_the_peak():
 
 
 def test_both_ways_compute_the_same():
-    for context in (gains.topic_loop(8, 3), gains.tape(8, 3), gains.class_loop(3, 8, 4)):
+    for context in (gains.topic_loop(8, 3), gains.tape(8, 3), gains.turned(8, 3), gains.class_loop(3, 8, 4)):
         with context as pair:
             assert pair.more["difference"] < 1e-5
             assert np.isclose(pair.before(), pair.after(), rtol=1e-5)
