@@ -35,11 +35,12 @@ SGD = {
 """The optimiser of BA3US and ISRA, from their official code."""
 
 FROM_NOTHING = dict.fromkeys(("pada", "san", "iwan"), {"learning_rate": 1e-3}) | {
-    "etn": {"learning_rate": 3e-4}, "slm": {"network_options": {"bottleneck": "bn"}, "learning_rate": 1e-2, "warmup": 0.25},
+    "etn": {"learning_rate": 3e-4},
+    "slm": {"network_options": {"bottleneck": "bn"}, "learning_rate": 1e-3, "warmup": 0.25, "multipliers": {
+        "bottleneck": (10.0, 1.0), "classifier": (10.0, 1.0), "discriminator": (10.0, 1.0), "selector": (100.0, 2.0)}},
 }  # fmt: skip
-"""Methods whose papers fine-tune a trained network, at a rate too small for one that starts from nothing: at theirs PADA, SAN,
-ETN and SLM hardly learn the source. Chosen without labels of few trials: benchmarks/results/glyphs_rates.md."""
-
+"""For a network from nothing: at their papers' fine-tuning rates these hardly learn the source. Chosen without labels of a few
+trials (benchmarks/results/glyphs_rates.md; SLM's rate of 0.01 as ten times that of its parts, so that ISRA's keep theirs)."""
 PHOTOS = {"backbone": "resnet50", "weights": "imagenet", "image_size": 256, "crop_size": 224, "feature_dim": 256}
 GENTLE = {"warmup": 0.2, "weight_smoothing": 0.5}
 """For data that no paper gives a recipe for: class weights that start from a trained classifier and move slowly. On
@@ -381,7 +382,6 @@ def _fresh_backbone(multipliers):
 def _pooled_width(backbone):
     """Width of a backbone's pooled features; None where only its weights know it, or nothing learns them."""
     from isra_keras.backbones.network import check_backbone
-
     name = check_backbone(backbone)
     return None if name == "features" or name.startswith("hub:") else importlib.import_module(f"isra_keras.backbones.{name}").WIDTH
 
