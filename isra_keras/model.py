@@ -204,7 +204,7 @@ class AdaptationModel(keras.Model):
         else:
             for name, part in (("source", source), ("target", target)):
                 views[name] = part and View.of(part, self.network(_floats(part["images"]), training=network_training))
-        if middle is not None and middle["images"].shape[0]:
+        if middle is not None and middle["images"].shape[0] != 0:  # None where one graph serves all sizes
             views["middle"] = View.of(middle, self.network(_floats(middle["images"]), training=network_training))
         views["target"].labels = None  # no method may see them
         return Views(**views)
@@ -256,7 +256,7 @@ class AdaptationModel(keras.Model):
         return logs
 
     def train_on(self, batch, network_training=True):
-        """`train_step`, compiled once for each shape of batch (once for each size of the middle batch).
+        """`train_step`, compiled once for each shape of batch; sizes of the middle batch share one where they can.
 
         Args:
             batch: dict of arrays or of eager tensors of Keras's backend.
@@ -266,10 +266,10 @@ class AdaptationModel(keras.Model):
         Returns:
             {name: float32 scalar tensor}.
         """
-        sizes = tuple(sorted((name, len(part["images"])) for name, part in batch.items()))
-        key = (network_training, sizes)  # a function each: TensorFlow warns of one that is traced often
+        form = backend_steps().form_of(self, batch)
+        key = (network_training, form)  # a function each: TensorFlow warns of one that is traced often
         if key not in self._compiled_steps:
-            self._compiled_steps[key] = backend_steps().compile_step(self, network_training)
+            self._compiled_steps[key] = backend_steps().compile_step(self, network_training, form)
         return self._compiled_steps[key](batch)
 
     def make_train_function(self, force=False):

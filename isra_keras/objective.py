@@ -48,9 +48,9 @@ class View:
         )
 
     @property
-    def size(self) -> int:
-        """Number of rows n (static)."""
-        return self.features.shape[0]
+    def size(self):
+        """Number of rows n: an int, of a middle batch an int32 scalar where one graph serves all its sizes."""
+        return ops.shape(self.features)[0]
 
 
 @dataclass

@@ -82,17 +82,17 @@ class BA3US(Objective):
 
         source, target, middle = views.source, views.target, views.middle
         class_weights = [context.sample_weights(source.labels), ops.ones((target.size,))]
+        # Middle rows are labelled "target" but share the normaliser of the source rows.
         domain = [ops.ones((source.size,)), ops.zeros((target.size,))]
+        is_target = [ops.zeros((source.size,)), ops.ones((target.size,))]
         share = 0.0
         if middle is not None:
             class_weights.append(context.sample_weights(middle.labels))
             domain.append(ops.zeros((middle.size,)))
-            share = middle.size / source.size
+            is_target.append(ops.zeros((middle.size,)))
+            share = ops.cast(middle.size, "float32") / source.size
         balanced = awareness * ops.concatenate(class_weights)
-        # Middle rows are labelled "target" but share the normaliser of the source rows.
-        is_target = np.zeros(source.size + target.size + (middle.size if middle is not None else 0), "float32")
-        is_target[source.size : source.size + target.size] = 1.0
-        is_target = ops.convert_to_tensor(is_target)
+        is_target = ops.concatenate(is_target)
         source_sum = ops.stop_gradient(ops.sum((1.0 - is_target) * balanced))
         target_sum = ops.stop_gradient(ops.sum(is_target * balanced))
         row_weights = balanced * (

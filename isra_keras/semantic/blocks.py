@@ -5,6 +5,7 @@ topics in which the attention is a constant. So one pass over blocks gives both,
 pass: `with_slope` hands the finished gradient to whatever differentiates the loss.
 """
 
+import math
 from numbers import Integral
 
 import keras
@@ -91,13 +92,13 @@ def align_topics(receptors, hidden, factors, features, row_weights, normalisatio
                  (hidden, receptors.hidden_kernel, *to_unit_scale(receptors.output_kernel, factors, normalisation))]  # fmt: skip
     weights = ops.reshape(ops.convert_to_tensor(row_weights, dtype="float32"), (-1, 1))
     weighted = ops.stop_gradient(features) * weights
-    topics, (rows, depth) = int(hidden.shape[0]), features.shape
+    topics = int(hidden.shape[0])
 
     def add(totals, start, size):
         """Adds topics start to start + size."""
 
         def part(tensor):
-            rest = tensor.shape[1:]
+            rest = ops.shape(tensor)[1:]
             return ops.slice(tensor, (start, *(0 for _ in rest)), (size, *rest)) if size < topics else tensor
 
         alignment, largest, sparsity, slope = totals
@@ -112,7 +113,7 @@ def align_topics(receptors, hidden, factors, features, row_weights, normalisatio
         )
 
     zero = ops.zeros((), "float32")
-    totals, whole = (zero, zero, zero, ops.zeros((rows, depth), "float32")), topics // block
+    totals, whole = (zero, zero, zero, ops.zeros_like(weighted)), topics // block
     if whole > 1:
         totals = ops.fori_loop(0, whole, lambda number, sums: add(sums, number * block, block), totals)
     elif whole:
@@ -140,8 +141,8 @@ def _align_block(attention, weighted, normalisation, count):
     scale = (inverse_root(totals) if normalisation == "frobenius" else ops.ones_like(totals)) * count
     shares = ops.square(scale) * ops.sum(ops.square(difference), axis=-1)
     pull = ops.sum(attention * (ops.square(scale)[:, None] * 2.0 * difference)[:, None, :], axis=0)
-    size = float(attention.shape[1] * attention.shape[2])
-    return shares, pull, hoyer_sparsity(ops.sum(attention, axis=(1, 2)), totals, size)
+    entries = ops.cast(math.prod(ops.shape(attention)[1:]), "float32")
+    return shares, pull, hoyer_sparsity(ops.sum(attention, axis=(1, 2)), totals, entries)
 
 
 def to_unit_scale(output_kernel, factors, normalisation):
@@ -190,7 +191,8 @@ def hoyer_sparsity(l1, squares, size):
     Reference:
         Hoyer, "Non-negative Matrix Factorization with Sparseness Constraints", JMLR 2004.
     """
-    sparsity = (size**0.5 - l1 * inverse_root(squares)) / (size**0.5 - 1.0)
+    root = size**0.5
+    sparsity = (root - l1 * inverse_root(squares)) / (root - 1.0)
     return ops.where(squares > 0, sparsity, ops.zeros_like(sparsity))
 
 

@@ -82,7 +82,7 @@ class SemanticAlignment(Objective):
         receptor_loss, hidden, factors = self.regress(features, embeddings)
         aligned = align_topics(
             self.receptors, hidden, factors, features, self.row_weights(views), self.normalisation,
-            self.attention_count(views, features), block_size(self.topic_block, self.num_topics, *features.shape),
+            self.attention_count(views, features), self.block(views, features.shape[-1]),
         )  # fmt: skip
         entries = features.shape[-1] if self.variant == "reference" else 1  # the script takes the mean over d
         self._observed["alignment_largest_topic"] = aligned["largest"] / entries
@@ -92,6 +92,12 @@ class SemanticAlignment(Objective):
             "receptors": receptor_loss,  # Eq. 2
             "alignment": self.alignment_weight * aligned["alignment"] / entries,  # Eq. 3
         }
+
+    def block(self, views, depth):
+        """Topics whose attention exists at once, see `block_size`; a middle batch of open size is left out of the count."""
+        taking_part = [views.source, views.target] + ([views.middle] if self.variant == "reference" and views.middle else [])
+        rows = sum(view.size for view in taking_part if isinstance(view.size, int))
+        return block_size(self.topic_block, self.num_topics, rows, depth)
 
     def topic_terms(self, views, context):
         """"class2vec" and "receptors" of features that are held constant: topics for a network that learns without."""
@@ -130,7 +136,7 @@ class SemanticAlignment(Objective):
         squares, factors = ops.square(residuals), None
         data = ops.sum(squares) / self.num_topics
         if self.variant == "reference":
-            count = features.shape[0]
+            count = rows_of(features)
             data, factors = data / count, ops.stop_gradient(residuals) * (2.0 / (count * self.num_topics))
         self._observe_receptors(wanted, squares)
         self._observed["receptor_mean_weight"] = ops.stop_gradient(penalty) / math.prod(self.receptors.hidden_kernel.shape)
@@ -151,17 +157,20 @@ class SemanticAlignment(Objective):
         others = views.target.size
         if self.variant == "paper":
             return np.concatenate([np.ones(source), -np.ones(others)]).astype("float32")
-        others += views.middle.size if views.middle is not None else 0
-        return np.concatenate([np.full(source, 1 / source), np.full(others, -1 / others)]).astype("float32")
+        if views.middle is None:
+            return np.concatenate([np.full(source, 1 / source), np.full(others, -1 / others)]).astype("float32")
+        others += views.middle.size
+        weight = -1.0 / ops.cast(others, "float32")
+        return ops.concatenate([ops.full((source,), 1.0 / source), ops.broadcast_to(weight, (others,))])
 
     def attention_count(self, views, features):
         """n', the factor of the script's normalisation; 1 in the paper's."""
         if self.variant == "paper":
             return 1.0
         if not self.reference_quirks:
-            return float(features.shape[0])
+            return rows_of(features)
         if views.middle is not None:
-            self.last_middle.assign(float(views.middle.size))
+            self.last_middle.assign(ops.cast(views.middle.size, "float32"))
         return float(views.source.size + views.target.size) + ops.convert_to_tensor(self.last_middle)
 
     def _observe_receptors(self, wanted, squares):
@@ -190,6 +199,12 @@ class SemanticAlignment(Objective):
             "reference_quirks": self.reference_quirks,
             "topic_block": self.topic_block,
         }
+
+
+def rows_of(features):
+    """n of (n, d) as a float, or as a float32 scalar where the graph leaves it open."""
+    rows = ops.shape(features)[0]
+    return float(rows) if isinstance(rows, int) else ops.cast(rows, "float32")
 
 
 def equivalent_weights(feature_dim):

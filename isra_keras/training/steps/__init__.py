@@ -1,9 +1,10 @@
-"""The training step of `AdaptationModel` on each of Keras's backends: one module each, the same six functions.
+"""The training step of `AdaptationModel` on each of Keras's backends: one module each, the same seven functions.
 
     take_step(model, batch, network_training, replica) -> logs      one step, run as it is written; several replicas
                                                                     there are on TensorFlow alone
     draws(model)                                                    around a forward pass: what it draws is set
-    compile_step(model, network_training) -> (batch -> logs)        the same, compiled where the backend compiles
+    form_of(model, batch) -> hashable                               what batches have in common that share a compiled step
+    compile_step(model, network_training, form) -> (batch -> logs)  the same, compiled where the backend compiles
     compile_predictor(model) -> (images -> outputs)                 `model._predict`, likewise
     make_train_function(model), make_test_function(model)           what Keras's `fit` and `evaluate` call a batch
 
@@ -28,6 +29,11 @@ def backend_steps():
     if backend not in BACKENDS:
         raise RuntimeError(f"Expected KERAS_BACKEND to be one of {', '.join(BACKENDS)}; received {backend!r}.")
     return importlib.import_module(f"{__name__}.{backend}_steps")
+
+
+def sizes_of(model, batch):
+    """`form_of` where each size of batch has a step of its own: (domain, rows) of each."""
+    return tuple(sorted((name, len(part["images"])) for name, part in batch.items()))
 
 
 def batch_of(data):

@@ -11,7 +11,7 @@ import jax
 import keras
 
 from isra_keras.training.replica import ALONE
-from isra_keras.training.steps import batch_of
+from isra_keras.training.steps import batch_of, sizes_of
 
 
 def take_step(model, batch, network_training=True, replica=ALONE):
@@ -24,7 +24,10 @@ def draws(model):
     return nullcontext()
 
 
-def compile_step(model, network_training):
+form_of = sizes_of
+
+
+def compile_step(model, network_training, form=None):
     """batch -> logs; reads and writes the model's variables around one compiled call."""
     return _on_variables(model, _compiled(_pure_step(model, network_training)))
 

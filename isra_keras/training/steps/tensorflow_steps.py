@@ -1,7 +1,11 @@
-"""The step on TensorFlow, the default and the reference: a graph for each shape of batch."""
+"""The step on TensorFlow, the default and the reference: a graph for each shape of batch, but one for all middle batches.
+
+A graph takes seconds to make, and BA3US's middle batch shrinks at every evaluation.
+"""
 
 from contextlib import nullcontext
 
+import numpy as np
 import tensorflow as tf
 
 from isra_keras.semantic.weights_norm import in_place
@@ -33,14 +37,33 @@ def draws(model):
     return nullcontext()
 
 
-def compile_step(model, network_training):
+def form_of(model, batch):
+    """((domain, name, `tf.TensorSpec`), ...) of a batch; the rows of a middle batch that has some are left open.
+
+    From the first step on, so that a run which goes on computes by the graph of one that was never stopped. XLA compiles
+    each size anew anyway, and better where it knows it.
+    """
+
+    def spec(domain, value):
+        value = value if hasattr(value, "dtype") else np.asarray(value)
+        rows, *rest = value.shape
+        return tf.TensorSpec((None if domain == "middle" and rows and not model._jit else rows, *rest), value.dtype)
+
+    return tuple((domain, name, spec(domain, value)) for domain, part in sorted(batch.items())
+                 for name, value in sorted(part.items()))  # fmt: skip
+
+
+def compile_step(model, network_training, form):
     """batch -> logs as one graph, under XLA if the model was compiled so."""
+    signature = {}
+    for domain, name, spec in form:
+        signature.setdefault(domain, {})[name] = spec
 
     def step(batch):
         with in_place(not model._jit):
             return model.train_step(batch, network_training)
 
-    return tf.function(step, jit_compile=model._jit or None, autograph=False)
+    return tf.function(step, [signature], jit_compile=model._jit or None, autograph=False)
 
 
 def compile_predictor(model):

@@ -7,7 +7,7 @@ import torch
 from keras import ops
 
 from isra_keras.training.replica import ALONE
-from isra_keras.training.steps import batch_of
+from isra_keras.training.steps import batch_of, sizes_of
 
 
 def take_step(model, batch, network_training=True, replica=ALONE):
@@ -36,7 +36,10 @@ def draws(model):
         yield
 
 
-def compile_step(model, network_training):
+form_of = sizes_of
+
+
+def compile_step(model, network_training, form=None):
     """batch -> logs."""
     return lambda batch: model.train_step(batch, network_training)
 
