@@ -34,6 +34,53 @@ def compiled():
 
 
 @contextmanager
+def open_middle(steps=50, largest=9):
+    """Training with a middle batch that shrinks: a graph for each of its sizes against one for all of them."""
+    import tensorflow as tf
+    import train_step
+
+    from isra_keras.training import steps as forms
+    from isra_keras.training.steps import tensorflow_steps
+
+    setting = train_step.SETTINGS["features"]
+    whole = tf.nest.map_structure(tf.constant, train_step.make_batch(setting))
+    batches = [whole | {"middle": {name: value[:rows] for name, value in whole["middle"].items()}}
+               for rows in range(largest, 0, -1)]  # fmt: skip
+    model = train_step.make_model("features", "reference", True)
+    compile_step, spent = tensorflow_steps.compile_step, {}
+
+    def run(form_of, compiler):
+        spent.update(graphs=0, making=0.0)
+        model._compiled_steps.clear()
+        tensorflow_steps.form_of, tensorflow_steps.compile_step = form_of, compiler
+        try:
+            for batch in batches:
+                for _ in range(steps):
+                    known, started = len(model._compiled_steps), time.process_time()
+                    float(model.train_on(batch)["loss"])
+                    if len(model._compiled_steps) > known:
+                        spent["graphs"] += 1
+                        spent["making"] += time.process_time() - started
+        finally:
+            tensorflow_steps.form_of, tensorflow_steps.compile_step = form_of_now, compile_step
+
+    def compile_any(model, network_training, form):
+        return tf.function(lambda batch: model.train_step(batch, network_training), autograph=False)
+
+    def profile(function):
+        started = time.process_time()
+        function()
+        ms, making = 1e3 * (time.process_time() - started), 1e3 * spent["making"]
+        return Profile(ms, {"making graphs": making, "steps": ms - making}, {"graphs": spent["graphs"]})
+
+    def predict(found):
+        return found.parts | {"making graphs": found.parts["making graphs"] / found.launches["graphs"]}
+
+    form_of_now = tensorflow_steps.form_of
+    yield Pair(lambda: run(forms.sizes_of, compile_any), lambda: run(form_of_now, compile_step), predict, profile=profile)
+
+
+@contextmanager
 def onednn(case="ba3us + ISRA, features"):
     """A step without oneDNN against one with it, in processes of their own."""
     sides = {value: Child(value, case) for value in ("0", "1")}

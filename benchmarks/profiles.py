@@ -97,6 +97,11 @@ GAINS = {
         "Time in which no operation runs goes away, all operations stay as they are.",
         missed="A graph also joins operations and drops those that nothing needs: it starts fewer (operations_after).",
     ),
+    "one graph for all middle batches, BA3US + ISRA on features": Gain(
+        lambda folder: gains_running.open_middle(),
+        "BA3US's middle batch shrinks at every evaluation, and a graph takes as long to make as a hundred steps.",
+        "Of nine graphs one is made; the steps stay as they are.", (3, None),
+    ),
     "oneDNN, BA3US + ISRA on features": Gain(
         lambda folder: gains_running.onednn(),
         "TensorFlow's own matrix products are slower than the processor's.",

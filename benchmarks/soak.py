@@ -77,7 +77,7 @@ def train(args, folder):
 
 
 def plateaus_of(config, samples):
-    """Samples by size of the middle batch, the later half of each: a new size is traced once, which takes memory."""
+    """Samples by size of the middle batch, the later half of each: the first steps of a size may take memory."""
     from isra_keras.methods import get_method
 
     method, begin = get_method(config.method)(**config.method_options), round(config.warmup * config.iterations)
