@@ -122,6 +122,7 @@ class DomainPairs:
         late = [bad for reader in readers for bad in reader.bad_images]
         return (*self.task.source.bad_images, *self.task.target.bad_images, *late)
 
+    @tf.autograph.experimental.do_not_convert  # a second a run, and nothing here for it to convert
     def _batch(self, step):
         """The element of a step (int64 scalar)."""
         rows = self.batch_size + 0 * step  # not a constant: one element_spec for every size of batch
@@ -199,13 +200,14 @@ def evaluation_dataset(domain, batch_size, image_size=None, crop_size=None, cach
     reader = make_reader(domain, image_size, crop_size, cache)
     start, stop = rows or (0, len(domain))
 
+    @tf.autograph.experimental.do_not_convert
     def batch(number):
         first = start + number * batch_size
         indices = tf.range(first, tf.minimum(first + batch_size, stop))
         images, used = reader.read(indices)
         return {"images": images, "indices": indices, "readable": tf.equal(used, indices)}
 
-    numbers = tf.data.Dataset.range(-(-(stop - start) // batch_size)).map(lambda number: tf.cast(number, tf.int32))
+    numbers = tf.data.Dataset.range(-(-(stop - start) // batch_size), output_type=tf.int32)
     return numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
 
 
