@@ -195,11 +195,13 @@ def markdown(rows):
     first = ["data", "task", "method", "trials", "iterations", "objective", "recipe", "best label-free", "gained"]
     second = ["data", "task", "method", "trials", "iterations", "best BY target labels", "left on the table"]
     tables = ([first, ["---"] * len(first)], [second, ["---"] * len(second)])
-    changes = ({}, {})
+    changes, same = ({}, {}), []
     for place, settings in runs_of(rows).items():
         accuracies = [accuracies_of(settings.get(name, {})) for name in SETTINGS]
         if not all(accuracies):
             continue
+        if accuracies[0] == accuracies[1] == accuracies[2]:
+            same.append(f"{place[1]} of {place[0]}")
         recipe, chosen, best = map(statistics.fmean, accuracies)
         texts = [cell(settings[name], values) for name, values in zip(SETTINGS, accuracies)]
         words = [str(part) for part in (*place[:4], length(place[0], place[2], place[4]), place[5])]
@@ -209,6 +211,9 @@ def markdown(rows):
             found.setdefault(place[0], []).append(change)
     for head, table, found in zip(("Label-free", "Upper bound"), tables, changes):
         lines += [f"## {head}", "", *("| " + " | ".join(row) + " |" for row in table), "", *means(found)]
+    if same:
+        lines += [f"In {', '.join(same)} all settings give the same: what is selected, with the guard against collapse, is a "
+                  "network from before adaptation.", ""]  # fmt: skip
     return "\n".join(lines)
 
 

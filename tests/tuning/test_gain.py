@@ -28,6 +28,9 @@ def test_table_keeps_the_upper_bound_apart():
     assert "| 53.00 ± 1.41 | 63.00 ± 1.41 | +10.00 |" in label_free and "73.00" not in label_free
     assert "| 73.00 ± 1.41 | +10.00 |" in bound and "63.00" not in bound
     assert "d +10.00 (1 tasks); all +10.00" in label_free
+    assert "all settings give the same" not in bound
+    equal = [row | {"metrics": {"oracle:accuracy": 0.5 + 0.02 * row["seed"]}} for row in rows if row["metrics"]]
+    assert "In t of d all settings give the same" in gain.markdown(equal)
     assert "+" not in gain.markdown(rows[:2]).split("## Label-free")[1].split("## Upper")[0]  # one setting is missing
 
 
