@@ -11,7 +11,7 @@ import tensorflow as tf
 from isra_keras.semantic.weights_norm import in_place
 from isra_keras.training.determinism import pairwise_gradients
 from isra_keras.training.replica import ALONE
-from isra_keras.training.steps import batch_of
+from isra_keras.training.steps import batch_of, sizes_of
 
 
 def take_step(model, batch, network_training=True, replica=ALONE):
@@ -37,33 +37,39 @@ def draws(model):
     return nullcontext()
 
 
-def form_of(model, batch):
-    """((domain, name, `tf.TensorSpec`), ...) of a batch; the rows of a middle batch that has some are left open.
+class OpenMiddle(tuple):
+    """((domain, name, `tf.TensorSpec`), ...) of a batch whose middle rows are left open."""
 
-    From the first step on, so that a run which goes on computes by the graph of one that was never stopped. XLA compiles
-    each size anew anyway, and better where it knows it.
+
+def form_of(model, batch):
+    """`OpenMiddle` where there are middle rows, or else `sizes_of`, as a signature costs every call a tenth of a millisecond.
+
+    Open from the first step on, so that a run which goes on computes by the graph of one that was never stopped. XLA
+    compiles each size anew anyway, and better where it knows it.
     """
+    if model._jit or not len(batch.get("middle", {}).get("images", ())):
+        return sizes_of(model, batch)
 
     def spec(domain, value):
         value = value if hasattr(value, "dtype") else np.asarray(value)
         rows, *rest = value.shape
-        return tf.TensorSpec((None if domain == "middle" and rows and not model._jit else rows, *rest), value.dtype)
+        return tf.TensorSpec((None if domain == "middle" else rows, *rest), value.dtype)
 
-    return tuple((domain, name, spec(domain, value)) for domain, part in sorted(batch.items())
-                 for name, value in sorted(part.items()))  # fmt: skip
+    return OpenMiddle((domain, name, spec(domain, value)) for domain, part in sorted(batch.items())
+                      for name, value in sorted(part.items()))  # fmt: skip
 
 
 def compile_step(model, network_training, form):
     """batch -> logs as one graph, under XLA if the model was compiled so."""
     signature = {}
-    for domain, name, spec in form:
+    for domain, name, spec in form if isinstance(form, OpenMiddle) else ():
         signature.setdefault(domain, {})[name] = spec
 
     def step(batch):
         with in_place(not model._jit):
             return model.train_step(batch, network_training)
 
-    return tf.function(step, [signature], jit_compile=model._jit or None, autograph=False)
+    return tf.function(step, [signature] if signature else None, jit_compile=model._jit or None, autograph=False)
 
 
 def compile_predictor(model):
