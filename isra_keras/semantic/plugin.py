@@ -130,8 +130,7 @@ class SemanticAlignment(Objective):
             (loss float32 scalar, hidden units (J, n, h), factors (J, n) of the attention or None for ones).
         """
         wanted = ops.stop_gradient(ops.transpose(embeddings))  # (J, n)
-        kernel, penalty = self.receptors.kernel_and_l1()  # one pass over the largest weights, for loss and observation
-        hidden = self.receptors.hidden(ops.stop_gradient(features), kernel)
+        hidden, penalty = self.receptors.hidden_and_l1(ops.stop_gradient(features))
         residuals = self.receptors.respond(hidden) - wanted
         squares, factors = ops.square(residuals), None
         data = ops.sum(squares) / self.num_topics

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from isra_keras.initializers import TorchUniform
-from isra_keras.semantic.weights_norm import weights_and_l1
+from isra_keras.semantic.weights_norm import product_and_l1
 
 
 def shared_product(features, kernel):
@@ -62,24 +62,22 @@ class TopicReceptors(keras.layers.Layer):
         """Responses (J, n) to features (J, n, d), or to (n, d), the same for every topic."""
         return self.respond(self.hidden(features))
 
-    def hidden(self, features, kernel=None):
-        """Hidden units (J, n, h) for features (J, n, d), or (n, d), the same for every topic.
-
-        Args:
-            features: float32.
-            kernel: the first layer's, as `kernel_and_l1` gave it; by default the layer's variable.
-        """
-        kernel = self.hidden_kernel if kernel is None else kernel
+    def hidden(self, features):
+        """Hidden units (J, n, h) for float32 features (J, n, d), or (n, d), the same for every topic."""
         multiply = shared_product if len(features.shape) == 2 else ops.matmul
-        return ops.relu(multiply(features, kernel) + self.hidden_bias[:, None, :])
+        return self._activate(multiply(features, self.hidden_kernel))
+
+    def hidden_and_l1(self, features):
+        """`hidden` of features (n, d), and sum_j ||W_j||_1 of the first layer: float32 scalar, sub-gradient 0 at 0."""
+        product, norm = product_and_l1(features, ops.convert_to_tensor(self.hidden_kernel), shared_product)
+        return self._activate(product), norm
+
+    def _activate(self, product):
+        return ops.relu(product + self.hidden_bias[:, None, :])
 
     def respond(self, hidden):
         """Responses (J, n) of hidden units (J, n, h)."""
         return ops.matmul(hidden, self.output_kernel)[..., 0] + self.output_bias
-
-    def kernel_and_l1(self):
-        """The first layer's weights for `hidden`, and sum_j ||W_j||_1 of them: float32 scalar, sub-gradient 0 at 0."""
-        return weights_and_l1(ops.convert_to_tensor(self.hidden_kernel))
 
     def bias_l1(self):
         """sum_j ||b_j||_1, which the authors' code adds: float32 scalar."""

@@ -1,4 +1,4 @@
-"""The L1 norm of weights so many that a copy of them matters."""
+"""A product with weights so many that every pass over them counts, and their L1 norm."""
 
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -7,14 +7,14 @@ import keras
 from keras import ops
 
 MANY = 2**24
-"""Weights (64 MiB) from which the norm is taken in blocks; it is slower for fewer."""
+"""Weights (64 MiB) from which both are computed in blocks; that is slower for fewer."""
 BLOCK = 2**20
 _IN_PLACE = ContextVar("in_place", default=False)
 
 
 @contextmanager
 def in_place(allowed):
-    """Whether `weights_and_l1` may add to a gradient where it lies, which XLA can't; read while a step is traced."""
+    """Whether `product_and_l1` may write a gradient block by block, which XLA can't; read while a step is traced."""
     token = _IN_PLACE.set(bool(allowed))
     try:
         yield
@@ -22,52 +22,60 @@ def in_place(allowed):
         _IN_PLACE.reset(token)
 
 
-def weights_and_l1(weights):
-    """The weights, and the sum of their absolute values.
+def product_and_l1(features, weights, multiply):
+    """Features times each matrix of the weights, and the sum of the weights' absolute values.
 
-    With the weights that come back used in place of those given, the gradient of the norm is added to theirs a block
-    at a time, in the memory that theirs has. Otherwise |W| and then sign(W) would exist whole, each as large as W.
+    The weights' gradient has a part of each. In blocks both parts are added while they are in the cache; otherwise |W|, then
+    sign(W), then the sum of both parts would each be as large as W, and go through memory on their own.
 
     Args:
-        weights: (J, ...) float32 tensor.
+        features: (n, d) float32.
+        weights: (J, d, h) float32 tensor.
+        multiply: (features, weights) -> the product, where there are no blocks.
 
     Returns:
-        (weights, float32 scalar). Sub-gradient of the norm 0 at 0.
+        ((J, n, h) float32, float32 scalar). Sub-gradient of the norm 0 at 0.
     """
     size = 1
     for side in weights.shape:
         size *= int(side)
     if size < MANY or not _IN_PLACE.get() or keras.backend.backend() != "tensorflow":
-        return weights, ops.sum(ops.abs(weights))
-    return _by_blocks(weights, max(1, BLOCK * int(weights.shape[0]) // size))
+        return multiply(features, weights), ops.sum(ops.abs(weights))
+    return _by_blocks(features, weights, max(1, BLOCK * int(weights.shape[0]) // size))
 
 
-def _by_blocks(weights, block):
-    """`weights_and_l1` on TensorFlow, `block` of the J at a time."""
+def _by_blocks(features, weights, block):
+    """`product_and_l1` on TensorFlow, `block` of the J at a time."""
     import tensorflow as tf
 
     count = int(weights.shape[0])
     starts = -(-count // block)
 
-    def rows(number):
-        return tf.range(number * block, tf.minimum((number + 1) * block, count))
+    def part(values, number):
+        """A block: a slice, which copies nothing."""
+        first, inner = number * block, tf.shape(values)[1:]
+        return tf.slice(values, [first, 0, 0], tf.concat([[tf.minimum(block, count - first)], inner], 0))
 
     def loop(body, start):
         step = lambda number, value: (number + 1, body(number, value))  # noqa: E731
         return tf.while_loop(lambda number, _: number < starts, step, (0, start), parallel_iterations=1)[1]
 
     @tf.custom_gradient
-    def run(weights):
-        norm = loop(lambda number, total: total + tf.reduce_sum(tf.abs(tf.gather(weights, rows(number)))), tf.zeros(()))
+    def run(features, weights):
+        norm = loop(lambda number, total: total + tf.reduce_sum(tf.abs(part(weights, number))), tf.zeros(()))
 
-        def gradient(of_weights, of_norm):
-            def add(number, sums):
-                chosen = rows(number)
-                more = of_norm * tf.sign(tf.gather(weights, chosen))
-                return tf.raw_ops.InplaceAdd(x=sums, i=chosen, v=more)
+        def gradient(of_product, of_norm):
+            turned = tf.transpose(features)[None]
 
-            return loop(add, of_weights)
+            def renew(number, whole):
+                own = part(weights, number)
+                rows = number * block + tf.range(tf.shape(own)[0])
+                value = tf.matmul(turned, part(of_product, number)) + of_norm * tf.sign(own)
+                return tf.raw_ops.InplaceUpdate(x=whole, i=rows, v=value)
 
-        return (tf.identity(weights), norm), gradient
+            of_features = tf.reduce_sum(tf.matmul(of_product, weights, transpose_b=True), axis=0)
+            return of_features, loop(renew, tf.raw_ops.Empty(shape=weights.shape, dtype=weights.dtype))
 
-    return run(weights)
+        return (tf.matmul(features[None], weights), norm), gradient
+
+    return run(tf.convert_to_tensor(features), tf.convert_to_tensor(weights))
