@@ -9,6 +9,7 @@ import tensorflow as tf
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import gains  # noqa: E402
+import gains_running  # noqa: E402
 import profiles  # noqa: E402
 import profiling  # noqa: E402
 import readings  # noqa: E402
@@ -163,3 +164,10 @@ class FakePlane:
         events = [Of(metadata_id=names[name], offset_ps=when, duration_ps=0, stats=[stat(0, address), stat(1, size)])
                   for name, when, address, size in rows]  # fmt: skip
         self.lines = [Of(timestamp_ns=0, events=events)]
+
+
+def test_ways_with_a_middle_batch_make_a_graph_for_each_size_and_one_for_all():
+    with gains_running.open_middle(steps=1, largest=2) as pair:
+        before, after = pair.profile(pair.before), pair.profile(pair.after)
+    assert (before.launches, after.launches) == ({"graphs": 2}, {"graphs": 1})
+    assert pair.predict(before)["making graphs"] == before.parts["making graphs"] / 2
