@@ -104,13 +104,11 @@ def is_plain_jpeg(path):
     from PIL import Image
 
     with Image.open(path) as image:
-        upright = image.getexif().get(_ORIENTATION, 1) == 1
-        return image.format == "JPEG" and image.mode in ("L", "RGB") and upright
+        return image.format == "JPEG" and image.mode in ("L", "RGB") and _turn(image) is None
 
 
 def _load(path_or_bytes, max_pixels, max_bytes, draft=None):
     """Pillow image, mode RGB, upright."""
-    from PIL import ImageOps
 
     def read():
         if isinstance(path_or_bytes, (bytes, bytearray, memoryview)):
@@ -123,8 +121,8 @@ def _load(path_or_bytes, max_pixels, max_bytes, draft=None):
             if draft:
                 image.draft(None, (draft, draft))
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)  # without it, a copy even where nothing is turned
-            return _to_rgb(image)
+            turn = _turn(image)
+            return _to_rgb(image if turn is None else image.transpose(turn))
 
     try:
         return _patiently(read)
@@ -207,6 +205,22 @@ def _ends_well(stream, kind, size):
     if kind == "BMP":
         return size >= int.from_bytes(head[2:6], "little") > 0
     return False  # TIFF: rare, and its directory may be anywhere
+
+
+def _turn(image):
+    """The `PIL.Image.Transpose` that makes the image upright by its EXIF orientation, or None.
+
+    Only that one tag is read: `ImageOps.exif_transpose` writes all of them anew and fails where one of them is odd,
+    and pixels that can be read count as readable.
+    """
+    from PIL.Image import Transpose
+
+    turns = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
+             6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}  # fmt: skip
+    try:
+        return turns.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # EXIF that is none
+        return None
 
 
 def _to_rgb(image):

@@ -36,7 +36,7 @@ def read_list(path):
     """
     classes = []
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as lines:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape") as lines:
             files = Paths(_files(path, lines, classes))
     except OSError as error:
         raise UserError(f"Expected a list of images in '{path}'; it can't be read: {error.strerror}.") from error

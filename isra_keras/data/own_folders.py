@@ -228,7 +228,8 @@ def _told(others):
 
 def _warn_of_others(folder, others):
     if others:
-        warnings.warn(f"{_base(folder)}: passed over {_told(others)}.", stacklevel=6)
+        phone = " Convert photos of a phone (.heic) to JPEG first." if {".heic", ".heif"} & set(others) else ""
+        warnings.warn(f"{_base(folder)}: passed over {_told(others)}.{phone}", stacklevel=6)
 
 
 def _base(folder):

@@ -284,3 +284,17 @@ def test_a_disk_that_keeps_failing_is_named_and_other_errors_are_not_tried_again
     waited.clear()
     monkeypatch.setattr(decode, "open", Failing(99, errno.EACCES), raising=False)
     assert decode.check_image(path) == "no permission to read it" and not waited
+
+
+ODD_TAGS = b"MM\x00*\x00\x00\x00\x08\x00\x02\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00" + (
+    b"\x01\x1a\x00\x02\x00\x00\x00\x03ab\x00\x00\x00\x00\x00\x00"  # XResolution as a text
+)
+
+
+def test_odd_exif_costs_no_image(tmp_path):
+    upright = np.rot90(pixels(), -1)
+    turned = encoded(pixels(), "JPEG", quality=98, subsampling=0, exif=b"Exif\x00\x00" + ODD_TAGS)
+    close(decode_image(turned), upright, 4)
+    for kind, options in (("JPEG", {"quality": 98, "subsampling": 0}), ("PNG", {}), ("WEBP", {"lossless": True})):
+        data = encoded(pixels(), kind, exif=b"Exif\x00\x00 this is none", **options)
+        close(decode_image(data), pixels(), 4)

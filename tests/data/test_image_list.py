@@ -113,3 +113,11 @@ def test_a_hundred_thousand_lines(tmp_path):
     task = folder_task(path, path)
     assert len(task.source) == 100_000 and task.source.class_counts.min() > 14_000
     assert time.process_time() - started < 5
+
+
+def test_a_byte_order_mark_belongs_to_no_file(folder):
+    """Editors on Windows begin a file with one."""
+    write(folder / "marked.txt", ["a.jpg ant", "b.jpg bee"])
+    plain = read_list(folder / "marked.txt")
+    (folder / "marked.txt").write_bytes(b"\xef\xbb\xbf" + (folder / "marked.txt").read_bytes())
+    assert read_list(folder / "marked.txt") == plain
