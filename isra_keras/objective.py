@@ -152,6 +152,14 @@ class Evaluation:
         kept = {name: values[self.readable] for name, values in rows.items() if values is not None}
         return replace(self, **kept, readable=np.ones(int(np.sum(self.readable)), bool))
 
+    def in_place(self, labels):
+        """(N,) int32: labels of `seen()`'s rows where these stand in the whole set, -1 in the rows that it left out."""
+        if self.readable is None:
+            return np.asarray(labels, "int32")
+        found = np.full(len(self.readable), -1, "int32")
+        found[np.asarray(self.readable, bool)] = labels
+        return found
+
 
 @dataclass
 class Outcome:

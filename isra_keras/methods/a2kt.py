@@ -124,14 +124,14 @@ class A2KT(Objective):
         """(2) over the whole target; the evaluation's logits are log p of `target_logits`."""
         if not np.any(self.head.known.numpy() > 0):
             return
-        progress = float(evaluation.context.progress)
+        progress, seen = float(evaluation.context.progress), evaluation.seen()
         threshold = self.first_threshold + (self.last_threshold - self.first_threshold) * progress
-        average = ops.convert_to_numpy(ops.softmax(evaluation.logits)).astype("float64")
-        prototypes = self.head.probabilities(ops.convert_to_tensor(evaluation.features))
+        average = ops.convert_to_numpy(ops.softmax(seen.logits)).astype("float64")
+        prototypes = self.head.probabilities(ops.convert_to_tensor(seen.features))
         prototypes = ops.convert_to_numpy(prototypes).astype("float64")
         # p = (p_mlp + p_proto) / 2, so the MLP's are 2 p - p_proto.
         labels = agreeing_labels(2.0 * average - prototypes, prototypes, threshold, min(progress, 1.0))
-        self.selected_labels.assign(labels)
+        self.selected_labels.assign(evaluation.in_place(labels))
         self.active.assign(np.bincount(labels[labels >= 0], minlength=average.shape[1]) > 0)
 
     def get_config(self):

@@ -110,7 +110,7 @@ class MWPDA(Objective):
         return (weights / weights.mean()).astype("float32")
 
     def on_evaluation(self, evaluation):
-        self.shared_classes.assign(shared_classes(mean_prediction(evaluation), self.separation).astype("float32"))
+        self.shared_classes.assign(shared_classes(mean_prediction(evaluation.seen()), self.separation).astype("float32"))
 
     def diagnostics(self, views, context):
         """Number of classes that count as shared."""

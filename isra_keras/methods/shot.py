@@ -112,8 +112,11 @@ class SHOT(Objective):
 
     def on_evaluation(self, evaluation):
         """(2); in stage "source" it also stores source features, if the semantic plug-in asked for them."""
-        self.pseudo_labels.assign(centroid_labels(evaluation.features, evaluation.logits, self.threshold))
-        if evaluation.source is not None and self.needs_source_evaluation and evaluation.context.stage == "source":
+        seen = evaluation.seen()
+        self.pseudo_labels.assign(evaluation.in_place(centroid_labels(seen.features, seen.logits, self.threshold)))
+        if self.needs_source_evaluation and evaluation.context.stage == "source":
+            if evaluation.source is None:
+                raise ValueError("Expected an evaluation with the source, for ISRA (TargetEvaluation: source, source_labels).")
             found = np.asarray(getattr(evaluation.source, self.aligned), "float32")
             order = np.random.default_rng(0).permutation(len(found))
             self.source_rows.assign(found[np.resize(order, self.source_rows.shape[0])])

@@ -69,6 +69,11 @@ def test_evaluation_selects(golden):
     labels = method.selected_labels.numpy()
     np.testing.assert_array_equal(labels >= 0, golden["out/selected"] > 0)
     np.testing.assert_array_equal(method.active.numpy(), golden["out/active_classes"])
+    # Rows that stand in for images that can't be read are neither selected nor counted.
+    readable = labels != labels.max()
+    method.on_evaluation(Evaluation(golden["target_features"], np.asarray(averaged), context=context, readable=readable))
+    np.testing.assert_array_equal(method.selected_labels.numpy(), np.where(readable, labels, -1))
+    assert method.active.numpy()[labels.max()] == 0
 
 
 TERMS = {"classification_all": "classification", "classification_active": "classification",

@@ -125,3 +125,13 @@ def test_first_steps_weigh_all_classes_alike():
 
 def test_objective():
     run_objective_test(MWPDA, discriminator_width=8)
+
+
+def test_images_that_cannot_be_read_count_in_neither_weight():
+    logits = np.array([[9.0, 0, 0]] * 4 + [[0, 9.0, 0]] * 4, "float32")
+    method = MWPDA(separation=0.0)
+    method.build_parts(4, 3, 0, {})
+    evaluation = Evaluation(None, logits, readable=np.arange(8) < 4)
+    method.on_evaluation(evaluation)
+    assert method.shared_classes.numpy().tolist() == [1, 0, 0]
+    np.testing.assert_array_equal(method.class_weights(evaluation.seen()) > 1, method.shared_classes.numpy() > 0)

@@ -135,6 +135,19 @@ def test_rare_classes_are_never_chosen():
     assert centroid_labels(features, logits, threshold=0)[-1] == 2
 
 
+def test_images_that_cannot_be_read_have_no_pseudo_label_and_move_no_centroid():
+    rng = np.random.default_rng(4)
+    features, logits = rng.normal(size=(30, 4)).astype("float32"), rng.normal(size=(30, 3)).astype("float32")
+    readable = np.arange(30) < 20
+    features[20:] += 50.0
+    method = SHOT(threshold=0)
+    method.build_parts(4, 3, 4, {"target": 30})
+    method.on_evaluation(Evaluation(features, logits, readable=readable, context=Context(0, 10, None, None)))
+    labels = method.pseudo_labels.numpy()
+    np.testing.assert_array_equal(labels[:20], centroid_labels(features[:20], logits[:20], 0))
+    assert (labels[20:] == -1).all()
+
+
 def test_without_pseudo_labels_only_the_entropy_remains():
     logits = np.random.default_rng(1).normal(size=(4, 3)).astype("float32")
     terms = SHOT().adaptation_terms(logits, np.full(4, -1, "int32"))
