@@ -260,6 +260,8 @@ def _check_numbers(config):
         value, least = getattr(config, name), int(name in at_least_one)
         if not (value >= least and math.isfinite(value)):
             raise UserError(f"Expected --{name.replace('_', '-')} of at least {least}; received {value}.")
+    if config.seed >= 2**32:
+        raise UserError(f"Expected --seed below {2**32}; received {config.seed}.")
     if not (config.learning_rate > 0 and math.isfinite(config.learning_rate)):
         raise UserError(f"Expected --learning-rate above 0; received {config.learning_rate}.")
     for name, value in {"momentum": config.momentum, **config.part_momentum}.items():

@@ -7,8 +7,12 @@ import socket
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from isra_keras.errors import NotFinite, UserError
 from isra_keras.training.checkpoint import FULL, disk_full, write_text
+
+ADVICE = "Lower --learning-rate, --class2vec-weight or --alignment-weight, or take --precision float32."
 
 
 class Metrics:
@@ -153,9 +157,21 @@ def stop_on(out, task, step, terms, indices):
     write_text(where, json.dumps({"step": step, "terms": terms, **samples}, indent=1) + "\n")
     raise NotFinite(
         f"Expected finite losses; received NaN or infinity in {', '.join(terms)} at step {step}; its samples are in "
-        f"'{where}', the last good checkpoint is kept. Lower --learning-rate, --class2vec-weight or "
-        "--alignment-weight, or take --precision float32."
+        f"'{where}', the last good checkpoint is kept. {ADVICE}"
     )
+
+
+def check_evaluation(evaluation, step):
+    """Refuses predictions that are not finite, before they reach class weights, scores or a checkpoint.
+
+    Raises:
+        NotFinite: the loss was still finite, the weights after its step are not.
+    """
+    if not all(np.isfinite(values).all() for values in (evaluation.features, evaluation.logits)):
+        raise NotFinite(
+            f"Expected finite features and logits of the target at step {step}; received NaN or infinity, the last good "
+            f"checkpoint is kept. {ADVICE}"
+        )
 
 
 def report_bad_images(out, bad, say):

@@ -23,8 +23,9 @@ from isra_keras.training.predicting import DomainPredictor
 from isra_keras.training.prepare import check_folder, check_task, freeze, is_longer, load_data, prepared_folder
 from isra_keras.training.progress import Progress
 from isra_keras.training.recipes import is_fresh
-from isra_keras.training.record import Events, Means, Metrics, report_bad_images, stop_on
+from isra_keras.training.record import Events, Means, Metrics, check_evaluation, report_bad_images, stop_on
 from isra_keras.training.results import RunResult, image_network, is_better, save_network, write_results
+from isra_keras.training.same_data import check_same_data, data_facts
 from isra_keras.training.together import together
 
 
@@ -125,7 +126,8 @@ class Training:
         started = time.monotonic()
         with StopRequest() as self.stop, Progress(self.config.iterations, quiet=quiet) as self.progress:
             self.predictor = DomainPredictor(self.config, self.task, self.model, self.distribution, self.progress.evaluating)
-            self.enter_stage(resume and self.restore())
+            if not (resume and self.restore()):
+                self.begin(self.stage)
             try:
                 while True:
                     self.train_stage()
@@ -133,19 +135,14 @@ class Training:
                         break
                     self.leave_stage()
                     self.stage, self.local, self.evaluated = self.stage + 1, 0, False
-                    self.enter_stage(restored=False)
+                    self.begin(self.stage)
                 self.seconds = time.monotonic() - started
                 return self.finish()
             finally:
                 self.events.close()
 
-    def enter_stage(self, restored):
-        """Starts the current stage with a fresh optimiser, unless it was restored."""
-        if not restored:
-            self.begin(self.stage)
-
     def begin(self, number):
-        """Freezes, recompiles and counts from 0, as a stage begins."""
+        """Freezes, recompiles and counts from 0 with a fresh optimiser, as a stage begins."""
         self.model.begin_stage(self.stages[number], make_schedule(self.config, self.lengths[number]))
 
     def leave_stage(self):
@@ -168,6 +165,7 @@ class Training:
             self.train_step(next_batch(batches, self), network_training=not (quirks and self.evaluated))
         if not quirks and not self.evaluated:
             self.evaluate()
+        self.log()  # of the quirks' last step
         self.check_stop()
 
     def batches(self, stop):
@@ -240,6 +238,7 @@ class Training:
         self.log()
         self.distribution.average_statistics(self.model)
         evaluation, indices = self.predict(self.task.target)
+        check_evaluation(evaluation, self.step)
         source = self.predict_source() if self.needs_source() else None
         evaluation.source = source if self.model.method.needs_source_evaluation else None
         weights = self.model.update(evaluation)
@@ -334,6 +333,7 @@ class Training:
             "selected": self.selected_file,
             "means": self.means.values(),
             "lengths": self.lengths,
+            "data": data_facts(self.task),
         }
         self.checkpoints.save(self.step, gather(self.model.state_variables()), state)
 
@@ -345,6 +345,7 @@ class Training:
             self.events.rewrite(self.metrics.path)
             return False
         _, arrays, state = found
+        check_same_data(state.get("data"), data_facts(self.task), self.out)
         begun = state.get("lengths", self.lengths)[:-1]  # a longer run has a longer last stage, all else is history
         self.set_lengths([*begun, self.config.iterations - sum(begun)])
         for number in range(state["stage"] + 1):

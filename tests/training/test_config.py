@@ -38,6 +38,7 @@ def test_whole_numbers_serve_as_numbers():
 @pytest.mark.parametrize(
     "values, words",
     [
+        ({"seed": 2**32}, "--seed below 4294967296"),
         ({"method": "magic"}, ["--method", "ba3us", "shot", "'magic'"]),
         ({"variant": "mine"}, ["--variant", "paper, reference", "'mine'"]),
         ({"distribute": "tpu"}, ["--distribute", "none, mirrored, multi_worker", "'tpu'"]),

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -406,3 +407,42 @@ def test_a_model_is_forgotten_after_its_run(tmp_path, monkeypatch):
     keras.backend.clear_session()
     gc.collect()
     assert len(seen) == 1 and seen[0]() is None
+
+
+@pytest.mark.parametrize("change, told", [
+    ("classes", "classes that are gone: bee, that are new: wasp"), ("rows", "40 samples of the target then, 39 now"),
+    ("labels", "other files or labels in the source"),
+])  # fmt: skip
+def test_other_data_are_not_gone_on_with(tmp_path, change, told):
+    """Labels and samples are numbers: a class folder that was renamed would turn one class into another."""
+    out, task = tmp_path / "run", features_task()
+    train(out, task=task)
+    source, target, names = task.source, task.target, CLASSES
+    if change == "classes":
+        names = ("ant", "cat", "dog", "eel", "wasp")
+    elif change == "rows":
+        target = replace(target, labels=target.labels[1:], arrays=target.arrays[1:])
+    else:
+        source = replace(source, labels=source.labels[::-1])
+    other = replace(task, class_names=names, source=source, target=target)
+    with pytest.raises(UserError, match=f"the data that the run in .*{told}"):
+        train(out, True, task=other, iterations=12)
+    assert train(out, True, task=task, iterations=12).last.step == 12
+
+
+def test_weights_that_are_not_finite_are_neither_scored_nor_saved(tmp_path):
+    """The loss of the last step before an evaluation is of the weights before it."""
+    out = tmp_path / "run"
+
+    def spoil():
+        spoiled.model.network.get_layer("classifier").trainable_variables[0].assign(np.full((8, 5), np.inf))
+
+    class Keep(RunCallback):
+        def on_evaluation(self, entry, model):
+            spoiled.model = model
+
+    spoiled = At(8, spoil)
+    with pytest.raises(NotFinite, match="features and logits of the target at step 8"):
+        train(out, callbacks=[Keep(), spoiled])
+    assert [entry["step"] for entry in lines(out, "eval")] == [4]
+    assert sorted(path.name for path in (out / "checkpoints").glob("*.npz") if "step" in path.name) == ["step_00000004.npz"]
