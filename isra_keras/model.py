@@ -8,10 +8,11 @@ from keras import ops
 
 from isra_keras.losses import cross_entropy
 from isra_keras.objective import Context, Evaluation, Objective, Outcome, Sizes, Stage, View, Views
+from isra_keras.training.draws import seed_draws, seed_generators
 from isra_keras.training.optimizer import PartwiseSGD
 from isra_keras.training.replica import ALONE
 from isra_keras.training.schedules import InverseDecay
-from isra_keras.training.steps import backend_steps
+from isra_keras.training.steps import backend_steps, within_stage
 
 WARMUP = "warmup"
 """Name of the stage that comes before the method's own."""
@@ -49,12 +50,15 @@ class AdaptationModel(keras.Model):
         >>> model.compile()
         >>> model.fit(pairs.dataset(0, 2000), epochs=1, callbacks=[TargetEvaluation(target)])  # or, on any backend,
         >>> logs = model.train_on({"source": source, "target": target})
+
+    Where there are several `stages`, each is a `fit` of its own: `model.begin_stage(stage)`, then
+    `model.fit(pairs.dataset(0, model.steps_of_stage()), ...)`. A `fit` beyond its stage is refused.
     """
 
     def __init__(self, network, method, semantic=None, max_iterations=1000, eval_interval=500, seed=0,
                  sizes=None, warmup=0.0, weight_smoothing=0.0, **kwargs):  # fmt: skip
         kwargs.setdefault("name", "adaptation")
-        super().__init__(**kwargs)
+        super().__init__(**{"autocast": False} | kwargs)  # the network casts for itself, features too late to lose digits
         self.network, self.method, self.semantic = network, method, semantic
         self.max_iterations, self.eval_interval = int(max_iterations), int(eval_interval)
         self.seed, self.sizes = int(seed), dict(sizes or {})
@@ -62,8 +66,8 @@ class AdaptationModel(keras.Model):
         if not (0.0 <= self.warmup < 1.0 and 0.0 <= self.weight_smoothing < 1.0):
             raise ValueError(f"Expected warmup and weight_smoothing in [0, 1); received {warmup} and {weight_smoothing}.")
         self.objectives = [method] if semantic is None else [method, semantic]
-        outputs = dict(zip(network.output_names, network.outputs)) if not isinstance(network.output, dict) \
-            else network.output  # fmt: skip
+        outputs = network.output
+        outputs = outputs if isinstance(outputs, dict) else dict(zip(network.output_names, network.outputs))
         self.feature_dim = int(outputs["features"].shape[-1])
         self.pooled_dim = int(outputs["pooled"].shape[-1])
         self.num_classes = int(outputs["logits"].shape[-1])
@@ -100,12 +104,15 @@ class AdaptationModel(keras.Model):
         """As `keras.Model.compile`; without an optimizer, the one the authors of ISRA and BA3US trained with.
 
         Args:
-            optimizer: a Keras optimizer or None for `PartwiseSGD` with the schedule lr0 1e-3 (1 + 0.001 i)^-0.75.
+            optimizer: a Keras optimizer or None for `PartwiseSGD` with the schedule lr0 1e-3 (1 + 0.001 i)^-0.75 and the
+                method's `default_multipliers`.
             jit_compile: compile the whole step with XLA (benchmarks/train_step.py --jit measures what that gains).
                 JAX compiles in any case, PyTorch never does.
         """
         if optimizer is None:
             optimizer = PartwiseSGD(InverseDecay(1e-3), multipliers=self.default_multipliers())
+        if (steps := kwargs.get("steps_per_execution") or 1) != 1:
+            raise ValueError(f"Expected steps_per_execution 1, as evaluations come between steps; received {steps}.")
         of_backend = {"jax": "auto", "torch": False}.get(keras.backend.backend(), jit_compile)
         super().compile(optimizer=optimizer, jit_compile=of_backend, **kwargs)
         self._jit = bool(jit_compile)
@@ -125,11 +132,10 @@ class AdaptationModel(keras.Model):
         self.compile(keras.saving.deserialize_keras_object(config["optimizer"]), jit_compile=config["jit_compile"])
 
     def default_multipliers(self):
-        """{part: (learning-rate, decay multiplier)} of the network's and the objectives' own parts."""
-        multipliers = dict(NETWORK_MULTIPLIERS)
-        for objective in self.objectives:
-            multipliers.update(objective.multipliers)
-        return multipliers
+        """{part: (learning-rate, decay multiplier)} of the network, by the method's own recipe, and the objectives' parts."""
+        recipe = self.method.recipes.get(getattr(self.method, "variant", None), self.method.recipes.get("default", {}))
+        of_parts = [objective.multipliers for objective in self.objectives]
+        return {k: v for table in (NETWORK_MULTIPLIERS, recipe.get("multipliers", {}), *of_parts) for k, v in table.items()}
 
     def parts(self):
         """{part: trainable variables}; an objective's parts are its direct sub-layers by name."""
@@ -154,6 +160,10 @@ class AdaptationModel(keras.Model):
         rest = tuple(replace(stage, share=stage.share * (1.0 - self.warmup)) for stage in stages)
         return (Stage(WARMUP, self.warmup, source_only=True), *rest)
 
+    def steps_of_stage(self):
+        """Steps that the current stage takes."""
+        return max(round(self.max_iterations * self.stage.share), 1)
+
     def begin_stage(self, stage: Stage, learning_rate=None):
         """Freezes the stage's parts, counts from 0, restarts the optimiser's state and tells the objectives.
 
@@ -173,16 +183,16 @@ class AdaptationModel(keras.Model):
     def restart_optimizer(self, learning_rate):
         """A fresh optimiser for the current stage; see `begin_stage`."""
         config = keras.saving.serialize_keras_object(self.optimizer)
-        fresh = keras.saving.deserialize_keras_object(config)
-        if learning_rate is not None:
-            fresh.learning_rate = learning_rate
-        self.compile(fresh, jit_compile=self._jit)
+        if learning_rate is not None:  # in the configuration, since an optimiser with a schedule takes no number
+            inner = config["config"].get("inner_optimizer", config)["config"]
+            inner["learning_rate"] = keras.saving.serialize_keras_object(learning_rate)
+        self.compile(keras.saving.deserialize_keras_object(config), jit_compile=self._jit)
 
     def context(self, training=True):
         """`Context` of the current step."""
         return Context(
             step=ops.convert_to_tensor(self.step),
-            max_iterations=max(round(self.max_iterations * self.stage.share), 1),
+            max_iterations=self.steps_of_stage(),
             class_weights=ops.convert_to_tensor(self.class_weights),
             has_class_weights=ops.convert_to_tensor(self.has_class_weights) > 0,
             eval_interval=self.eval_interval,
@@ -221,8 +231,8 @@ class AdaptationModel(keras.Model):
         terms = dict(self.method.loss_terms(views, context))
         if self.semantic is not None and context.stage == "adapt":
             own = self.semantic.loss_terms(self.method.semantic_views(views, context), context)
-            if set(own) & set(terms):
-                raise ValueError(f"Expected {self.method.name} to name its terms otherwise; {set(own) & set(terms)} are ISRA's.")
+            if both := set(own) & set(terms):
+                raise ValueError(f"Expected {self.method.name} to name its terms otherwise; {both} are ISRA's.")
             terms |= own
         return {name: ops.cast(value, "float32") for name, value in terms.items()}
 
@@ -239,7 +249,7 @@ class AdaptationModel(keras.Model):
 
     def outcome(self, batch, network_training=True, replica=ALONE):
         """`Outcome` of this step's draws and one forward pass: what a backend's step differentiates."""
-        self._seed_draws(replica.number)
+        seed_draws(self, replica.number)
         context = self.context()
         with backend_steps().draws(self):
             views = replica.gather(lambda: self.make_views(batch, network_training), self.method.uses_images)
@@ -273,9 +283,10 @@ class AdaptationModel(keras.Model):
         return self._compiled_steps[key](batch)
 
     def make_train_function(self, force=False):
-        """For `fit`."""
+        """For `fit`, which stays within the current stage."""
         if self.train_function is None or force:
-            self.train_function = backend_steps().make_train_function(self)
+            self.train_function = within_stage(self, backend_steps().make_train_function(self))
+        self.steps_left = self.steps_of_stage() - int(self.step)
 
     def make_test_function(self, force=False):
         """For `evaluate`."""
@@ -288,28 +299,13 @@ class AdaptationModel(keras.Model):
 
     def test_step(self, data):
         """Accuracy and cross-entropy on (images, labels), for `evaluate`."""
-        images, labels = data[0], data[1]
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         logits = self.call(_floats(images), training=False)["logits"]
         hits = ops.cast(ops.equal(ops.argmax(logits, -1), ops.cast(labels, "int64")), "float32")
-        loss = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-        self._loss_tracker.update_state(ops.mean(loss), sample_weight=ops.shape(labels)[0])
-        self._accuracy_tracker.update_state(hits)
+        losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        self._loss_tracker.update_state(losses, sample_weight=weights)
+        self._accuracy_tracker.update_state(hits, sample_weight=weights)
         return {"loss": self._loss_tracker.result(), "accuracy": self._accuracy_tracker.result()}
-
-    def _seed_draws(self, replica=0):
-        """Sets every seed generator to (seed and its number, step).
-
-        Replicas forward rows of their own: the network draws otherwise on each. Objectives draw the same on all.
-        """
-        own = {id(g) for layer in self.network._flatten_layers() for g in layer._seed_generators}
-        for number, generator in enumerate(self._all_seed_generators()):
-            key = self.seed * 7919 + number + (104_729 * replica if id(generator) in own else 0)
-            first = ops.cast(key % (2**31 - 1), "uint32")
-            second = ops.cast(ops.convert_to_tensor(self.step), "uint32")
-            generator.state.assign(ops.cast(ops.stack([first, second]), generator.state.dtype))
-
-    def _all_seed_generators(self):
-        return [g for layer in self._flatten_layers() for g in layer._seed_generators]
 
     # ---------------------------------------------------------------- evaluation
 
@@ -365,7 +361,7 @@ class AdaptationModel(keras.Model):
 
         Seed generators are left out: `train_step` sets them.
         """
-        draws = {id(g.state) for g in self._all_seed_generators()}
+        draws = {id(g.state) for g in seed_generators(self)}
         named = [(v.path, v) for v in self.variables if id(v) not in draws]
         if getattr(self, "optimizer", None) is not None:
             named += [(f"optimizer/{v.path}", v) for v in self.optimizer.variables]
@@ -383,6 +379,7 @@ class AdaptationModel(keras.Model):
             "sizes": self.sizes,
             "warmup": self.warmup,
             "weight_smoothing": self.weight_smoothing,
+            "stage": self.stage.name,
             "name": self.name,
         }
 
@@ -392,7 +389,10 @@ class AdaptationModel(keras.Model):
             key: keras.saving.deserialize_keras_object(config[key], custom_objects=custom_objects)
             for key in ("network", "method", "semantic")
         }
-        return cls(**{**config, **parts})
+        stage = config.pop("stage", None)
+        model = cls(**{**config, **parts})
+        model.stage = next((one for one in model.stages() if one.name == stage), model.stage)
+        return model
 
 
 def _floats(images):

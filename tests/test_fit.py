@@ -20,12 +20,12 @@ from tests.training.small_task import CLASSES, SHARED, WIDTH, features_task
 STEPS = 24
 
 
-def make_model(method="ba3us", semantic=True, **options):
+def make_model(method="ba3us", semantic=True, sizes=None, **options):
     keras.utils.set_random_seed(0)
     method = get_method(method)(**options)
     network = build_network("features", len(CLASSES), 8, (WIDTH,), weights="none", **method.network_options)
     plugin = SemanticAlignment(num_topics=4) if semantic else None
-    model = AdaptationModel(network, method, plugin, max_iterations=STEPS, eval_interval=6)
+    model = AdaptationModel(network, method, plugin, max_iterations=STEPS, eval_interval=6, sizes=sizes)
     model.compile()
     return model
 
@@ -88,3 +88,42 @@ def test_source_only_with_a_stock_checkpoint_predicts_and_evaluates(tmp_path):
     scores = model.evaluate(images, labels, verbose=0, return_dict=True)
     assert scores["accuracy"] == pytest.approx((logits.argmax(-1) == labels).mean()) and scores["accuracy"] > 0.6
     json.dumps(history.history, default=float)
+
+
+def test_a_fit_for_each_stage_and_none_beyond():
+    task, steps = features_task(), []
+    model = make_model("shot", sizes={"source": len(task.source), "target": len(task.target)}, source_share=0.5)
+    pairs, target = make_pairs(task, model), evaluation_dataset(task.target, 16)
+    with pytest.raises(ValueError, match="at most 12 steps in stage 'source'.*begin_stage.*'adapt'"):
+        model.fit(pairs.dataset(0, 13), verbose=0)
+    for stage in model.stages():
+        model.begin_stage(stage)
+        source = {"source": evaluation_dataset(task.source, 16), "source_labels": task.source.labels}
+        callback = TargetEvaluation(target, **source)
+        logs = model.fit(pairs.dataset(0, model.steps_of_stage()), callbacks=[callback], verbose=0).history
+        steps.append(int(model.step))
+    assert steps == [12, 12] and {"pseudo", "alignment"} <= set(logs)
+    model.fit(pairs.dataset(12, 14), verbose=0)  # of the last stage nobody waits for the end
+
+
+def test_shot_with_isra_needs_the_source_in_its_first_stage():
+    task = features_task()
+    model = make_model("shot", sizes={"source": len(task.source), "target": len(task.target)})
+    with pytest.raises(ValueError, match="source_labels"):
+        model.fit(make_pairs(task, model).dataset(0, 6), callbacks=[TargetEvaluation(evaluation_dataset(task.target, 16))],
+                  verbose=0)  # fmt: skip
+
+
+def test_the_best_weights_are_those_of_the_method_too():
+    """A2KT predicts with its prototypes as well, which move on after the best evaluation."""
+    task = features_task()
+    model = make_model("a2kt", False, sizes={"source": len(task.source), "target": len(task.target)})
+    target = evaluation_dataset(task.target, 16)
+    evaluation = TargetEvaluation(target, select="bnm")
+    model.fit(make_pairs(task, model).dataset(0, STEPS), callbacks=[evaluation], verbose=0)
+    from isra_keras.selection import score_all
+
+    scores = {entry["step"]: entry["bnm"] for entry in evaluation.history}
+    found = model.predict_domain(target)
+    assert evaluation.best_step < STEPS  # else there is nothing to go back to
+    assert score_all(found.features, found.logits)["bnm"] == pytest.approx(scores[evaluation.best_step], rel=1e-5)

@@ -13,6 +13,7 @@ from isra_keras.methods.ba3us import BA3US
 from isra_keras.methods.source_only import SourceOnly
 from isra_keras.model import AdaptationModel
 from isra_keras.semantic import SemanticAlignment
+from isra_keras.training.draws import seed_generators
 
 CLASSES, WIDTH = 6, 12
 
@@ -140,7 +141,7 @@ def test_dropout_is_a_function_of_seed_and_step():
     restored = make_model()
     restored.compile()
     restored.step.assign(7)
-    for generator in restored._all_seed_generators():
+    for generator in seed_generators(restored):
         generator.state.assign(generator.state + 5)
     assert float(restored.train_on(make_batch(0))["adversarial"]) == logs[0]
 
@@ -292,3 +293,57 @@ def test_smoothed_class_weights_keep_their_share():
 def test_shares_are_checked(name):
     with pytest.raises(ValueError, match="in \\[0, 1\\)"):
         AdaptationModel(make_network(), BA3US(discriminator_width=8), **{name: 1.0})
+
+
+def test_saved_in_a_later_stage_it_goes_on_there(tmp_path):
+    model = make_model(method=get_method("shot")(), semantic=False)
+    model.compile()
+    model.begin_stage(model.stages()[1])
+    model.save(tmp_path / "model.keras")
+    assert keras.models.load_model(tmp_path / "model.keras").stage == model.stages()[1]
+
+
+def test_each_part_of_the_network_learns_as_the_methods_recipe_says():
+    assert make_model().default_multipliers()["bottleneck"] == (10.0, 2.0)
+    pada = make_model(method=get_method("pada")(), semantic=False).default_multipliers()
+    assert pada["bottleneck"] == pada["discriminator"] == (10.0, 1.0) and pada["backbone"] == (1.0, 1.0)
+    slm = make_model(method=get_method("slm")(), semantic=False).default_multipliers()
+    assert slm["backbone"] == (0.1, 1.0) and slm["selector"] == (10.0, 2.0)
+
+
+@pytest.mark.parametrize("rate", [0.25, keras.optimizers.schedules.ExponentialDecay(0.25, 1, 0.5)])
+def test_a_stage_takes_a_rate_or_a_schedule(rate):
+    model = make_model()
+    model.compile()
+    model.begin_stage(model.stages()[0], rate)
+    assert float(model.optimizer.learning_rate) == 0.25
+    model.compile(keras.optimizers.SGD(1.0))
+    model.begin_stage(model.stages()[0], rate)
+    assert float(model.optimizer.learning_rate) == 0.25
+
+
+def test_what_fit_cannot_do_is_refused():
+    with pytest.raises(ValueError, match="steps_per_execution 1, .* received 4"):
+        make_model().compile(steps_per_execution=4)
+
+
+def test_evaluate_weighs_samples():
+    model = make_model()
+    model.compile()
+    x, y = np.random.default_rng(0).normal(size=(8, WIDTH)).astype("float32"), np.arange(8) % CLASSES
+    half = np.repeat([1.0, 0.0], 4).astype("float32")
+    assert model.evaluate(x, y, sample_weight=half, verbose=0) == pytest.approx(model.evaluate(x[:4], y[:4], verbose=0), rel=1e-5)
+
+
+def test_half_precision_leaves_features_their_digits():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = AdaptationModel(keras.Model(i := keras.Input((2,), name="images"),
+                                            {name: keras.layers.Dense(2, name=part, dtype="float32", kernel_initializer="identity")(i)
+                                             for name, part in (("pooled", "backbone"), ("features", "bottleneck"), ("logits", "classifier"))},
+                                            name="network"), SourceOnly())  # fmt: skip
+        x = np.array([[2049.0, 70000.0]], "float32")  # neither is a half
+        np.testing.assert_array_equal(np.asarray(model(x)["logits"]), x)
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -76,7 +76,8 @@ class TargetEvaluation(keras.callbacks.Callback):
         if not self.history or self.history[-1]["step"] != int(self.model.step):
             self.evaluate()
         if self.restore_best and self._weights is not None:
-            self.model.network.set_weights(self._weights)
+            for variable, value in zip(picked_variables(self.model), self._weights):
+                variable.assign(value)
 
     def evaluate(self):
         """One evaluation; returns its entry of `history`."""
@@ -95,5 +96,11 @@ class TargetEvaluation(keras.callbacks.Callback):
         sign = 1.0 if SCORES[self.select][1] == "min" else -1.0
         if self.best_value is None or sign * entry[self.select] < sign * self.best_value:
             self.best_value, self.best_step = entry[self.select], entry["step"]
-            self._weights = self.model.network.get_weights()
+            self._weights = [np.array(variable.numpy()) for variable in picked_variables(self.model)]
         return entry
+
+
+def picked_variables(model):
+    """What an evaluation's predictions depend on: the network, and what its method keeps (A2KT's prototypes)."""
+    return [variable for objective in (model.network, *model.objectives) for variable in objective.weights]
+

@@ -31,6 +31,26 @@ def backend_steps():
     return importlib.import_module(f"{__name__}.{backend}_steps")
 
 
+def within_stage(model, function):
+    """A train function that refuses a step beyond the end of the current stage, if another one follows.
+
+    `fit` would else train on in it for good: SHOT on source labels alone, any method in its warm-up.
+    """
+
+    def step(*args):
+        following = [stage.name for stage in model.stages()]
+        following = following[following.index(model.stage.name) + 1 :]
+        if following and model.steps_left < 1:
+            raise ValueError(
+                f"Expected at most {model.steps_of_stage()} steps in stage '{model.stage.name}'; received more. Call "
+                f"model.begin_stage with the next one of model.stages(), '{following[0]}', then fit again."
+            )
+        model.steps_left -= 1
+        return function(*args)
+
+    return step
+
+
 def sizes_of(model, batch):
     """`form_of` where each size of batch has a step of its own: (domain, rows) of each."""
     return tuple(sorted((name, len(part["images"])) for name, part in batch.items()))
