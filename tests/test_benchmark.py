@@ -119,6 +119,7 @@ def test_all_on_my_own_folders_and_which_to_trust(own_folders, tmp_path, monkeyp
     assert sorted(path.name for path in Path(folder).iterdir() if path.suffix == ".keras")[0] == "model.keras"
     before = Path("runs/benchmark/catalogue-photos.jsonl").read_text()
     assert "catalogue" not in before.replace("catalogue-photos", ""), "lines name no path but the run's"
+    assert len({json.loads(row)["target_files"] for row in before.splitlines()}) == 1
     assert cli.run(benchmark.main, args) == 0
     assert capfd.readouterr().out.endswith(said), "nothing runs twice"
     assert benchmark.main(["--choose", "runs/benchmark/catalogue-photos.jsonl"]) == 0
@@ -153,6 +154,30 @@ def test_with_three_sound_models_the_one_that_agrees_with_their_vote_is_taken():
     assert "--with" not in two and "Take AFN, seed 0: best of 2 sound" in two, "two can only agree or not"
     older = [{name: value for name, value in row.items() if name != "vote"} for row in rows]
     assert "Take DRCN, seed 0: best of 3 sound" in describe_choices(older) and "vote" not in describe_choices(older)
+
+
+def voters(*votes):
+    """Lines of sound models on own folders with these predictions, a method each."""
+    return [line("a-b", name, dataset="folders", entropies=(0.2,), accuracies=(None,)) | {"vote": pack(10, classes)}
+            for name, classes in zip(("source_only", "afn", "drcn", "etn"), votes)]  # fmt: skip
+
+
+@pytest.mark.parametrize("digests, left", [("aabb", 2), ("abbb", 1), ("bbbb", 0), ("--bb", 0), ("a--b", 1), ("----", 0)])
+def test_only_models_on_the_photos_of_the_newest_vote(digests, left):
+    """Before, photos added between two calls were a ValueError, and exchanged ones were compared with each other."""
+    rows = [row | ({} if digest == "-" else {"target_files": digest})
+            for row, digest in zip(voters([0, 1], [0, 1], [0, 1], [1, 1]), digests)]  # fmt: skip
+    said = describe_choices(rows)
+    assert (f"Left out: {left} of 4 models, whose target had other photos" in said) == bool(left)
+    assert said.count(", seed 0 |") == 4 - left and ("let all" in said) == (left < 2)
+
+
+@pytest.mark.parametrize("digests", ["----", "--bb", "bbbb"])
+def test_models_on_another_number_of_photos_do_not_vote(digests):
+    rows = [row | ({} if digest == "-" else {"target_files": digest})
+            for row, digest in zip(voters([0, 1], [0, 1, 1], [0, 1, 1], [1, 1, 1]), digests)]  # fmt: skip
+    said = describe_choices(rows)
+    assert "Left out: 1 of 4" in said and "Source only" not in said and "let all 3 vote" in said
 
 
 @pytest.mark.parametrize(

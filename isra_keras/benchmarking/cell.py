@@ -31,7 +31,7 @@ from isra_keras.training.callbacks import Callbacks
 from isra_keras.training.config import TrainConfig
 from isra_keras.training.determinism import policy
 from isra_keras.training.interrupt import Interrupted
-from isra_keras.training.prepare import check_task, load_data, prepared_folder
+from isra_keras.training.prepare import check_task, freeze, load_data, prepared_folder
 from isra_keras.training.recipes import is_fresh
 from isra_keras.training.record import not_finite_terms
 from isra_keras.training.results import choices, is_better
@@ -65,7 +65,7 @@ def run_cell(cell, data_dir=None, work=None, threads=1, progress=None, folders=N
 
     Returns:
         dict, the cell's line without "commit", "warm" where the model's steps had been compiled by an earlier cell; of a
-        user's own folders with "run", the run folder, and "folders".
+        user's own folders with "run", the run folder, "folders", and "target_files", which tells apart what photos lay there.
 
     Raises:
         UserError, Interrupted: as `isra_keras.run`.
@@ -92,7 +92,7 @@ def run_cell(cell, data_dir=None, work=None, threads=1, progress=None, folders=N
         "status": "done",
         "config": {name: value for name, value in vars(config).items() if name not in LEFT_OUT and value is not None},
         **line,
-        **({"folders": folders_id(*folders)} if own else {}),
+        **({"folders": folders_id(*folders), "target_files": target_files(config)} if own else {}),
         **({"run": os.path.relpath(out)} if kept else {}),
         "seconds": round(time.monotonic() - started, 2),
         "peak_memory_mb": round(peak_memory()),
@@ -106,7 +106,12 @@ def run_cell(cell, data_dir=None, work=None, threads=1, progress=None, folders=N
 
 def load_cached(config):
     """The task of a `TrainConfig`; the last two stay in memory."""
-    return _load(*_data_key(config))
+    return _load(*_data_key(config))[0]
+
+
+def target_files(config):
+    """Digest of the names of the target's files; None where it has none. As cached as the task."""
+    return _load(*_data_key(config))[1]
 
 
 def _data_key(config):
@@ -116,12 +121,16 @@ def _data_key(config):
 
 @functools.lru_cache(maxsize=2)
 def _load(*pairs):
-    return load_data(TrainConfig(**dict(pairs)), quiet=True)
+    """(`Task`, `target_files`). Frozen features know their files no longer, so these are asked first."""
+    config = TrainConfig(**dict(pairs))
+    task = load_data(TrainConfig(**{**dict(pairs), "freeze_backbone": False}), quiet=True)
+    files = task.target.paths and task.target.paths.digest()[:12]
+    return (freeze(config, task, quiet=True) if config.freeze_backbone else task), files
 
 
 @functools.lru_cache(maxsize=16)
 def _probe(*pairs):
-    task = _load(*pairs)
+    task = _load(*pairs)[0]
     probabilities = source_probe(task.source.arrays, task.source.labels, task.target.arrays, len(task.class_names))
     return probabilities.astype("float32")
 

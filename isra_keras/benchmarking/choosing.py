@@ -21,7 +21,7 @@ VOTERS = 3
 """Models that a vote takes: two can only agree or not."""
 
 
-def describe_runs(runs):
+def describe_runs(runs, newest=None):
     """Text: the models of a user's own folders, the best first, and which one to take.
 
     Each run stands with the one checkpoint that it kept. With three or more sound models they are ordered by how often
@@ -30,7 +30,10 @@ def describe_runs(runs):
 
     Args:
         runs: list of `Run` of the dataset `FOLDERS`.
+        newest: line of the newest of them, the last one if None; runs on other photos than its own are left out.
     """
+    every, newest = runs, newest or runs[-1].line
+    runs = [run for run in every if same_photos(run.line, newest)]
     candidates = [kept_candidate(run) for run in runs]
     shipped, ranks = choose(candidates, ENSEMBLE), badness(candidates, ENSEMBLE)
     best, reason = candidates.index(shipped.candidate), shipped.reason
@@ -59,6 +62,9 @@ def describe_runs(runs):
     note += ", collapsed models last."
     if "accuracy" not in hidden:
         note += " The accuracy is by the folder's own labels, which decide nothing here."
+    if len(runs) < len(every):
+        note += (f" Left out: {len(every) - len(runs)} of {len(every)} models, whose target had other photos than that of the "
+                 "newest one (added, removed or renamed since); another --out trains all on the photos of today.")  # fmt: skip
     table = Table(runs[best].cell.task, [columns[index] for index in kept],
                   [[row[index] for index in kept] for row in rows], note).markdown()  # fmt: skip
     taken = f"Take {method_name(runs[best].cell.row)}, seed {runs[best].cell.seed}: {reason}."
@@ -71,11 +77,22 @@ def describe_runs(runs):
     )
 
 
+def same_photos(line, newest):
+    """Whether the runs of two lines predicted the same rows, as far as the lines know: before there was a digest of the
+    files' names in them, by the number of rows alone."""
+    digests = line.get("target_files"), newest.get("target_files")
+    return _rows(line) == _rows(newest) and (None in digests or digests[0] == digests[1])
+
+
+def _rows(line):
+    return len(unpack(line["vote"])[0]) if line.get("vote") else line.get("samples")
+
+
 def agreements(runs, sound):
     """{position of a run: part of the photos on which it says what the vote says}.
 
     Args:
-        runs: list of `Run`.
+        runs: list of `Run`, all on the same photos.
         sound: positions of those that may vote, the most trusted first.
 
     Returns:
@@ -108,18 +125,19 @@ def describe_choices(lines):
     """Text of `--choose`: Markdown tables for each dataset and setting.
 
     Args:
-        lines: finished and failed lines.
+        lines: finished and failed lines, the newest one last.
 
     Raises:
         UserError: if nothing is finished.
     """
-    groups = groups_of(runs_of(lines))
+    finished = runs_of(lines)
+    groups = groups_of(finished)
     if not groups:
         raise UserError("Expected finished cells to choose from; there are none.")
     parts = []
     own = [run for runs in groups.values() for run in runs if run.cell.dataset == FOLDERS]
     if own:
-        parts.append(describe_runs(own))
+        parts.append(describe_runs(own, [run.line for run in finished if run.cell.dataset == FOLDERS][-1]))
     for title, runs in groups.items():
         if runs[0].cell.dataset == FOLDERS:
             continue

@@ -134,11 +134,12 @@ def read_lines(paths):
 
 
 def latest(lines):
-    """{key of the cell: its last line}, a finished one before a failed one."""
+    """{key of the cell: its last line}, a finished one before a failed one; the newest line last."""
     found = {}
     for line in lines:
         key = Cell.from_dict(line["cell"]).key
         if key not in found or line["status"] == "done" or found[key]["status"] != "done":
+            found.pop(key, None)
             found[key] = line
     return found
 

@@ -2,13 +2,16 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from isra_keras.benchmarking.cell import CellTraining, cell_config, columns, load_cached, run_cell
 from isra_keras.benchmarking.votes import unpack
 from isra_keras.errors import UserError
+from isra_keras.training.config import TrainConfig
 from tests.benchmarking.small_features import small_cell, write_features
 
 
@@ -77,6 +80,26 @@ def test_two_runs_are_equal(data):
 def test_data_stays_in_memory(data):
     config = cell_config(small_cell(), data)
     assert load_cached(config) is load_cached(config)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_photos_are_told_apart_by_name_also_where_only_their_features_are_left(frozen, tmp_path, monkeypatch):
+    from isra_keras.benchmarking import cell
+
+    def freeze(config, task, quiet):
+        return replace(task, target=replace(task.target, paths=None, arrays=np.zeros((len(task.target), 2), "float32")))
+
+    def digest(place):
+        config = TrainConfig(source_dir=str(tmp_path / "catalogue"), target_dir=str(tmp_path / place), freeze_backbone=frozen)
+        assert (load_cached(config).target.paths is None) == frozen
+        return cell.target_files(config)
+
+    for name in ("catalogue/red/0", "catalogue/blue/1", "photos/0", "photos/1", "moved/0", "moved/1", "renamed/0", "renamed/2"):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+    monkeypatch.setattr(cell, "freeze", freeze)
+    assert digest("photos") == digest("moved") != digest("renamed")
 
 
 def test_images_keep_checkpoints_and_go_on(tmp_path, monkeypatch):

@@ -63,6 +63,7 @@ def test_latest_prefers_what_finished():
     assert latest([line(), failed()])[key]["status"] == "done"
     assert latest([line(accuracies=(0.1,), entropies=(1.0,)), line()])[key]["last"]["accuracy"] == 0.6
     assert latest([failed("a"), failed("b")])[key]["reason"] == "b"
+    assert list(latest([failed(), line(seed=1), line()]))[-1] == key, "the newest is last"
 
 
 def test_two_at_once_are_refused(tmp_path):
