@@ -162,6 +162,14 @@ def voters(*votes):
             for name, classes in zip(("source_only", "afn", "drcn", "etn"), votes)]  # fmt: skip
 
 
+def test_models_that_agree_as_much_are_named():
+    """Before, source only's hundred per cent beside the chosen model's were left for the table to tell."""
+    said = describe_choices(voters([0, 1], [0, 0], [0, 1]))
+    assert "agrees most with their vote; DRCN, seed 0 agrees as much, with no better scores." in said
+    assert "DRCN, seed 0 and AFN, seed 0 agree as much" in describe_choices(voters([0, 1], [0, 1], [0, 1]))
+    assert "as much" not in describe_choices(voters([0, 1, 1], [0, 1, 0], [0, 0, 1]))
+
+
 @pytest.mark.parametrize("digests, left", [("aabb", 2), ("abbb", 1), ("bbbb", 0), ("--bb", 0), ("a--b", 1), ("----", 0)])
 def test_only_models_on_the_photos_of_the_newest_vote(digests, left):
     """Before, photos added between two calls were a ValueError, and exchanged ones were compared with each other."""

@@ -41,13 +41,16 @@ def describe_runs(runs, newest=None):
     if agreed:
         best = max(agreed, key=agreed.get)
         reason = f"of {len(agreed)} sound models it agrees most with their vote"
+        equal = [model_name(runs[number]) for number in agreed if number != best and agreed[number] == agreed[best]]
+        if equal:
+            reason += f"; {' and '.join(equal)} {'agrees' if len(equal) == 1 else 'agree'} as much, with no better scores"
     order = sorted(range(len(runs)), key=lambda number: (number != best, number in shipped.rejected,
                                                          -agreed.get(number, 0.0), ranks[number]))  # fmt: skip
     rows = []
     for number in order:
         scores, accuracy = candidates[number].scores, runs[number].accuracy["selected"]
         rows.append([
-            f"{method_name(runs[number].cell.row)}, seed {runs[number].cell.seed}", str(candidates[number].step),
+            model_name(runs[number]), str(candidates[number].step),
             *(Value(scores.get(name), digits=3) for name in SHOWN), Value(ranks[number], digits=1),
             f"{agreed[number]:.0%}" if number in agreed else NONE,
             "; ".join(shipped.rejected.get(number, ())) or "sound", Value(None if accuracy is None else 100 * accuracy),
@@ -67,7 +70,7 @@ def describe_runs(runs, newest=None):
                  "newest one (added, removed or renamed since); another --out trains all on the photos of today.")  # fmt: skip
     table = Table(runs[best].cell.task, [columns[index] for index in kept],
                   [[row[index] for index in kept] for row in rows], note).markdown()  # fmt: skip
-    taken = f"Take {method_name(runs[best].cell.row)}, seed {runs[best].cell.seed}: {reason}."
+    taken = f"Take {model_name(runs[best])}: {reason}."
     text = f"{table}\n\n{taken}\n  python -m isra_keras.predict {_folder(runs[best])} PHOTOS"
     if not agreed:
         return text
@@ -75,6 +78,11 @@ def describe_runs(runs, newest=None):
     return f"{text}\n\nOr let all {len(agreed)} vote, which is steadier still:\n  python -m isra_keras.predict {first} " + (
         " ".join(f"--with {one}" for one in others) + " PHOTOS"
     )
+
+
+def model_name(run):
+    """ "BA3US, seed 0"."""
+    return f"{method_name(run.cell.row)}, seed {run.cell.seed}"
 
 
 def same_photos(line, newest):

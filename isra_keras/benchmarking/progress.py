@@ -47,7 +47,7 @@ class GridProgress:
         self.done, self.failed = self.done + 1, self.failed + failed
         self.seconds.setdefault(cell.row, []).append(seconds)
         accuracy = (line.get("selected") or {}).get("accuracy")
-        what = f"FAILED: {line['reason']}" if failed else "" if accuracy is None else f"{100 * accuracy:.2f} %"
+        what = f"FAILED: {line['reason']}" if failed else "done" if accuracy is None else f"{100 * accuracy:.2f} %"
         text = f"{cell.dataset} {cell.task} {row_name(*cell.row)} seed {cell.seed}: {what} ({seconds:.0f} s)"
         self.recent = [*self.recent, text][-6:]
         if self.live is None and (failed or not self.quiet):

@@ -63,8 +63,10 @@ def test_progress_lines(capsys):
         progress.tick([], cells[2:])
         progress.finished(cells[1], {"status": "failed", "reason": "E: x"}, 10.0, 1)
         table = progress._table([])
+        progress.finished(cells[2], {"status": "done", "selected": {"accuracy": None}}, 22.0, 1)
     said = capsys.readouterr().err
     assert "[1/3, 0:25 left] pacs_features A-C ba3us + ISRA (paper) seed 0: 50.00 % (10 s)" in said
+    assert "seed 2: done (22 s)" in said, "without labels no accuracy is known"
     assert "seed 1: FAILED: E: x" in said and "1 failed, 4 done before" in table.title
     assert clock(3723) == "1:02:03" and clock(float("nan")) == "?" and row_name("afn", "off") == "afn"
     assert time.monotonic() > progress.started
