@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from isra_keras.cli import named_value
+from isra_keras.cli import named_value, remembered_warnings
 from isra_keras.cli import run as run_cli
 from isra_keras.errors import UserError
 
@@ -145,13 +145,15 @@ def run_grid(cells, out, args):
         for cell in cells:
             print(("done     " if cell.key in done else "to run   ") + cell.key)
         return 0
-    check_data(missing, args.data_dir, folders)
+    with remembered_warnings() as said:
+        check_data(missing, args.data_dir, folders)
     failures, identity = [], commit()
     settings = {
         "data_dir": args.data_dir and str(Path(args.data_dir).absolute()),
         "work": str(Path(args.work or (out.with_suffix("") if folders else f"{out}.work")).absolute()),
         "threads": max(1, (os.cpu_count() or 1) // args.jobs),
         "folders": folders or None,
+        "said": said,
     }
     with store.alone(), GridProgress(len(missing), len(cells) - len(missing), quiet=args.quiet) as progress:
 

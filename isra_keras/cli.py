@@ -5,8 +5,10 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 import sys
 import warnings
+from contextlib import contextmanager
 
 from isra_keras.errors import UserError
 from isra_keras.quiet import quiet_tensorflow
@@ -50,9 +52,7 @@ def run(main, argv=None):
     Returns:
         int: what `main` returned, 2 after a `UserError` (3 if a loss is not finite) or a full disk, 130 after Ctrl-C.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    warnings.formatwarning = _plain_warning
-    quiet_tensorflow()
+    speak_plainly()
     try:
         return int(main(argv) or 0)
     except UserError as error:
@@ -79,6 +79,35 @@ def run(main, argv=None):
             file=sys.stderr,
         )
         return 2
+
+
+def speak_plainly(said=()):
+    """Warnings in a line, TensorFlow's start in none: of a command, and of every process that it starts.
+
+    Args:
+        said: texts of warnings that the user has read already.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    warnings.formatwarning = _plain_warning
+    for text in said:
+        warnings.filterwarnings("ignore", re.escape(text), UserWarning)
+    quiet_tensorflow()
+
+
+@contextmanager
+def remembered_warnings():
+    """A list of the texts of all warnings that are shown meanwhile."""
+    said, show = [], warnings.showwarning
+
+    def show_and_remember(message, *rest, **more):
+        said.append(str(message))
+        show(message, *rest, **more)
+
+    warnings.showwarning = show_and_remember
+    try:
+        yield said
+    finally:
+        warnings.showwarning = show
 
 
 def _plain_warning(message, category, filename, lineno, line=None):

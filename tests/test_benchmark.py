@@ -132,6 +132,17 @@ def test_all_on_my_own_folders_and_which_to_trust(own_folders, tmp_path, monkeyp
         benchmark.main(["--source-dir", str(others / "catalogue"), "--target-dir", str(others / "photos")])
 
 
+def test_workers_are_told_what_was_said_of_the_folders(own_folders, tmp_path, monkeypatch):
+    from isra_keras.benchmarking import pool
+
+    (tmp_path / "photos" / "red" / "notes.heic").touch()
+    given = []
+    monkeypatch.setattr(pool, "run_cells", lambda cells, jobs, settings, *rest: given.append(settings) or 1 / 0)
+    with pytest.warns(UserWarning, match="1 file with another ending") as warned, pytest.raises(ZeroDivisionError):
+        benchmark.main([*own_folders, "--methods", "source_only", "--set", "batch_size=6", "--out", str(tmp_path / "r.jsonl")])
+    assert given[0]["said"] == [str(one.message) for one in warned]
+
+
 def test_without_labels_no_accuracy_is_shown_and_a_collapsed_model_is_not_taken():
     rows = [line("a-b", "source_only", dataset="folders", accuracies=(None,), entropies=(0.5,), agreements=(1.0,)),
             line("a-b", "ba3us", dataset="folders", accuracies=(None,), entropies=(0.1,), agreements=(0.0,))]  # fmt: skip

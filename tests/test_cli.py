@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 
@@ -80,6 +81,19 @@ def test_tensorflow_starts_without_noise(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     quiet = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert quiet.returncode == 0 and quiet.stderr == ""
+
+
+def test_processes_of_a_command_repeat_no_warning(monkeypatch):
+    monkeypatch.setattr(cli, "quiet_tensorflow", lambda: None)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with cli.remembered_warnings() as said:
+            warnings.warn("photos: 2 files (1 .txt)")
+        cli.speak_plainly(said)
+        warnings.warn("photos: 2 files (1 .txt)"), warnings.warn("photos: another")
+        assert warnings.formatwarning("a", UserWarning, "file.py", 1) == "warning: a\n"
+    assert [str(one.message) for one in caught] == ["photos: 2 files (1 .txt)", "photos: another"]
 
 
 def test_silence_ends_with_an_error(capfd):

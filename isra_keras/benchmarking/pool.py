@@ -9,6 +9,7 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 
 from isra_keras.benchmarking.grid import Cell
+from isra_keras.cli import speak_plainly
 from isra_keras.training.interrupt import Interrupted
 
 CELLS_PER_WORKER = 40
@@ -73,7 +74,7 @@ def run_cells(cells, jobs, settings, on_message=lambda worker, message: None, on
     Args:
         cells: list of `Cell`.
         jobs: processes at once.
-        settings: {"data_dir", "work", "threads", "folders"} for the workers.
+        settings: {"data_dir", "work", "threads", "folders", "said"} for the workers.
         on_message: called with (worker, message) for each message of `Worker.take`; `worker.cell` is the cell.
         on_tick: called with (workers, cells that wait) at least once a second.
     """
@@ -142,11 +143,11 @@ def work_loop(pipe, settings):
     Args:
         pipe: `multiprocessing.connection.Connection`.
         settings: {"data_dir": path or None, "work": folder or None, "threads": int, "folders": (source, target) of
-            a user's own, or None}.
+            a user's own, or None, "said": texts of the warnings that the parent has shown}.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends us
     threads = settings["threads"]
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")
+    speak_plainly(settings.get("said", ()))
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
     run_cell = None

@@ -55,6 +55,22 @@ def test_workers_are_replaced_before_they_grow(monkeypatch):
     assert pids[0] == pids[1] != pids[2]
 
 
+def test_a_worker_speaks_as_its_parent_does(monkeypatch):
+    """Before, TensorFlow's first lines came through, and what the parent had warned of was said again."""
+
+    class Closed:
+        def recv(self):
+            raise EOFError
+
+    told = []
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(pool.signal, "signal", lambda *arguments: None)
+    monkeypatch.setattr(pool, "speak_plainly", told.append)
+    pool.work_loop(Closed(), {"threads": 1, "said": ["a warning"]})
+    assert told == [["a warning"]]
+
+
 def test_progress_lines(capsys):
     cells = [Cell("pacs_features", "A-C", "ba3us", "paper", seed) for seed in range(3)]
     with GridProgress(3, passed=4) as progress:
