@@ -47,6 +47,24 @@ def test_options_exist(capsys):
         assert option in known, option
 
 
+def test_an_exported_network_is_the_same_network(tmp_path):
+    import numpy as np
+    import tensorflow as tf
+
+    from isra_keras import build_network, load_run
+
+    assert 'load_run("runs/short")' in README and 'network.export("runs/short/saved_model")' in README
+    build_network("small_cnn", 3, 8, (32, 32, 3), "none").save(tmp_path / "model.keras")
+    (tmp_path / "model.json").write_text('{"class_names": ["a", "b", "c"]}', encoding="utf-8")
+    network, _ = load_run(tmp_path)
+    network.export(str(tmp_path / "saved_model"), verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "saved_model"))
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    found, wanted = served.serve(images), network.predict_on_batch(images)
+    assert set(found) == {"logits", "features", "pooled"}
+    assert all(np.allclose(found[name], wanted[name], atol=1e-5) for name in wanted)
+
+
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"(?:src=\"|\]\()([\w./-]+)", README))))
 def test_linked_files_exist(path):
     assert (ROOT / path).exists()
