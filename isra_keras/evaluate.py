@@ -8,7 +8,7 @@ import sys
 
 from isra_keras.cli import run as run_cli
 from isra_keras.errors import UserError
-from isra_keras.run_folder import load_run, run_folder
+from isra_keras.run_folder import load_run, load_source_model, run_folder
 
 
 def build_parser():
@@ -40,11 +40,11 @@ def main(argv=None):
     if args.others:
         from isra_keras.committee import load_committee
 
-        network, info = load_committee([folder, *args.others])
+        (network, info), before = load_committee([folder, *args.others]), None
     else:
-        network, info = load_run(folder)
+        (network, info), before = load_run(folder), load_source_model(folder)
     task = rebuild_task(config, args.data_dir)
-    result, arrays = evaluate(network, info, task, args.batch_size, args.with_source)
+    result, arrays = evaluate(network, info, task, args.batch_size, args.with_source, before)
     if args.report:
         from isra_keras.analysis.report import write_report
 
@@ -110,7 +110,7 @@ def rebuild_task(config, data_dir=None):
     )  # fmt: skip
 
 
-def evaluate(network, info, task, batch_size=64, with_source=False):
+def evaluate(network, info, task, batch_size=64, with_source=False, before=None):
     """Everything that is known about a network on a task's target.
 
     Args:
@@ -118,11 +118,13 @@ def evaluate(network, info, task, batch_size=64, with_source=False):
         task: `Task`.
         batch_size: rows of a forward pass.
         with_source: predict the source domain too.
+        before: of `load_source_model`, to see what adaptation changed; None for none.
 
     Returns:
         (dict with "labelled", "samples", "scores", "classes", "shared_classes_judged" and, where the target has
-        labels, "accuracy", "class_averaged_accuracy", "per_class", "confusion"; dict of arrays "features",
-        "logits", "indices").
+        labels, "accuracy", "class_averaged_accuracy", "per_class", "confusion"; of `before` "after_warmup": a dict with
+        "predictions_changed", in [0, 1], and "accuracy" where there are labels; dict of arrays "features", "logits",
+        "indices").
 
     Raises:
         UserError: if the task has other classes than the run.
@@ -135,7 +137,7 @@ def evaluate(network, info, task, batch_size=64, with_source=False):
             f"Expected the classes that the run was trained on ({_few(info['class_names'])}); "
             f"received {_few(task.class_names)}. Point --data-dir to the same data."
         )
-    target = predict_domain(network, info, task.target, batch_size)
+    target = predict_domain(network, info, task.target, batch_size, before)
     source = predict_domain(network, info, task.source, batch_size) if with_source else None
     extra = () if source is None else (source["features"], source["logits"], task.source.labels[source["indices"]])
     weights = weights_judged_by(info["class_weights"], softmax(target["logits"]), task.source.labels).tolist()
@@ -149,7 +151,15 @@ def evaluate(network, info, task, batch_size=64, with_source=False):
         "shared_classes_judged": shared,
         "bad_images": [{"path": str(bad.path), "reason": bad.reason} for bad in (*task.target.bad_images, *target["bad"])],
     }
-    result.update(_with_labels(target["logits"], task.target.labels[target["indices"]], info["class_names"]))
+    labels = task.target.labels[target["indices"]]
+    result.update(_with_labels(target["logits"], labels, info["class_names"]))
+    if before is not None:
+        earlier = target.pop("before")
+        changed = earlier.argmax(axis=-1) != target["logits"].argmax(axis=-1)
+        known = _with_labels(earlier, labels, info["class_names"])
+        result["after_warmup"] = {"predictions_changed": float(changed.mean())} | (
+            {"accuracy": known["accuracy"]} if known["labelled"] else {}
+        )
     return result, target
 
 
@@ -176,12 +186,13 @@ def _with_labels(logits, labels, class_names):
     }
 
 
-def predict_domain(network, info, domain, batch_size=64):
+def predict_domain(network, info, domain, batch_size=64, before=None):
     """Predictions for every readable sample of a domain, in evaluation mode and in order.
 
     Returns:
-        dict of NumPy arrays: features (N, d) float32, logits (N, C) float32, indices (N,) int; and "bad", a tuple of
-        `BadImage`s, files that turned out unreadable only now: they have no row.
+        dict of NumPy arrays: features (N, d) float32, logits (N, C) float32, indices (N,) int; of another network,
+        `before`, its logits under that name; and "bad", a tuple of `BadImage`s, files that turned out unreadable only
+        now: they have no row.
 
     Raises:
         UserError: if no sample is readable.
@@ -191,12 +202,14 @@ def predict_domain(network, info, domain, batch_size=64):
     from isra_keras.data.pairs import evaluation_dataset, plain_errors
     from isra_keras.data.reader import late_bad_images
 
-    columns = {"features": [], "logits": [], "indices": []}
+    columns = {"features": [], "logits": [], "indices": []} | ({} if before is None else {"before": []})
     data = evaluation_dataset(domain, batch_size, info["image_size"], info["crop_size"])
     with plain_errors():
         for batch in data:
-            outputs = network.predict_on_batch(np.asarray(batch["images"], "float32"))
-            readable = np.asarray(batch["readable"])
+            images = np.asarray(batch["images"], "float32")
+            outputs, readable = network.predict_on_batch(images), np.asarray(batch["readable"])
+            if before is not None:
+                columns["before"].append(before.predict_on_batch(images)["logits"][readable])
             columns["features"].append(outputs["features"][readable])
             columns["logits"].append(outputs["logits"][readable])
             columns["indices"].append(np.asarray(batch["indices"])[readable])
@@ -221,9 +234,16 @@ def _show(result):
     if result["labelled"]:
         table.add_row("accuracy", f"{100 * result['accuracy']:.2f} %")
         table.add_row("class-averaged accuracy", f"{100 * result['class_averaged_accuracy']:.2f} %")
+    warm = result.get("after_warmup", {})
+    if "accuracy" in warm:
+        table.add_row("accuracy at the end of the warm-up", f"{100 * warm['accuracy']:.2f} %")
+    if warm:
+        table.add_row("predictions changed since the warm-up", f"{100 * warm['predictions_changed']:.2f} %")
     for name, value in result["scores"].items():
         table.add_row(f"{name} (label-free)", f"{value:.4f}")
     console.print(table)
+    if warm:
+        console.print("The end of the warm-up (source labels alone) is source_model.keras: fewer steps than a run of source only.")
     if result["labelled"]:
         console.print(_class_table(result["per_class"]))
     else:

@@ -48,6 +48,22 @@ def load_semantic(run_dir):
     return _load(path) if path.is_file() else None
 
 
+def load_source_model(run_dir):
+    """The network of a run as its warm-up left it, or a method's own stage on source labels alone.
+
+    Args:
+        run_dir: run folder, or its model.keras.
+
+    Returns:
+        keras.Model as that of `load_run`; None for a run without such a stage.
+
+    Raises:
+        UserError: as `load_run`.
+    """
+    path = run_folder(run_dir) / "source_model.keras"
+    return _load(path) if path.is_file() else None
+
+
 def _load(path):
     """A .keras file in safe mode: nothing in it is executed."""
     import keras

@@ -10,6 +10,7 @@ import pytest
 
 from isra_keras import cli, evaluate
 from isra_keras.errors import UserError
+from isra_keras.run_folder import load_run
 from tests.data.made import undecodable
 from tests.small_run import NAMES, colour_image, make_run
 
@@ -91,6 +92,24 @@ def test_tables_for_people(data, run_dir, capsys):
     text = capsys.readouterr().out
     assert "75.00 %" in text and "mean_entropy (label-free)" in text and "blue (1)" in text
     assert "Judged shared, 2 of 3 classes: blue, green" in text and "x.jpg: truncated" in text
+
+
+def test_what_adaptation_changed(data, run_dir, capsys):
+    """Before, no command said whether adaptation had helped."""
+    assert "after_warmup" not in evaluate_json(capsys, run_dir)
+    network, _ = load_run(run_dir)
+    network.get_layer("classifier").set_weights([np.eye(3), np.zeros(3)])  # takes red for blue and blue for red
+    network.save(run_dir / "source_model.keras")
+    result = evaluate_json(capsys, run_dir, "--report")
+    assert result["accuracy"] == 0.75 and result["after_warmup"] == {"accuracy": 0.25, "predictions_changed": 0.75}
+    assert evaluate.main([str(run_dir)]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "accuracy at the end of the warm-up" in text and "25.00 %" in text and "fewer steps than a run of source" in text
+    data.task.target.labels[:] = -1
+    assert evaluate_json(capsys, run_dir)["after_warmup"] == {"predictions_changed": 0.75}
+    assert evaluate.main([str(run_dir)]) == 0
+    text = capsys.readouterr().out
+    assert "predictions changed since the warm-up" in text and "accuracy at" not in text
 
 
 def test_report_is_written(data, run_dir, capsys):
