@@ -37,9 +37,10 @@ def read_upload(path, info, shape):
     import numpy as np
 
     from isra_keras.data.decode import BadImageError, decode_resized
+    from isra_keras.run_folder import resized_to
 
     name = display_name(path)
-    size = info["image_size"] or info["crop_size"] or shape[0]
+    size = resized_to(info, shape)
     crop = info["crop_size"] or size
     start = (size - crop) // 2
     try:

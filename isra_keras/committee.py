@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from isra_keras.errors import UserError
-from isra_keras.run_folder import load_run, run_folder
+from isra_keras.run_folder import load_run, resized_to, run_folder
 
 ALIKE = ("class_names", "kind", "image_size", "crop_size")
 
@@ -69,12 +69,20 @@ def load_committee(run_dirs):
                 f"{member.input_shape[1:]}."
             )
         for name in ALIKE:
-            if info[name] != described[name]:
-                one, another = _different(info[name], described[name])
+            first_has, other_has = _compared(network, info, name), _compared(member, described, name)
+            if first_has != other_has:
+                one, another = _different(first_has, other_has)
                 raise UserError(f"Expected runs of the same {name.replace('_', ' ')}; '{first}' has {_short(one)}, "
                                 f"'{other}' {_short(another)}.")  # fmt: skip
     names = [str(described.get("method")) for _, described in loaded]
     return Committee([member for member, _ in loaded]), {**info, "method": " + ".join(names), "class_weights": None}
+
+
+def _compared(network, info, name):
+    """What a run has, with the size that its images are resized to where older ones hold none."""
+    if name == "image_size" and info["kind"] == "images":
+        return resized_to(info, network.input_shape[1:3])
+    return info[name]
 
 
 def _different(one, other):

@@ -16,7 +16,7 @@ from pathlib import Path
 from isra_keras.cli import run as run_cli
 from isra_keras.errors import UserError
 from isra_keras.row_output import KnownRows, open_output
-from isra_keras.run_folder import load_run, read_info, run_folder
+from isra_keras.run_folder import load_run, read_info, resized_to, run_folder
 
 
 def build_parser():
@@ -153,7 +153,7 @@ def _samples(network, info, inputs, threads, batch_size, known):
         yield from _feature_rows(inputs, network.input_shape[-1], known)
         return
     height, width = network.input_shape[1:3]
-    sizes = (info["image_size"], info["crop_size"], (height, width))
+    sizes = (resized_to(info, (height, width)), info["crop_size"])
 
     def load(path):
         return (path, *load_image(path, *sizes))
@@ -170,27 +170,25 @@ def _samples(network, info, inputs, threads, batch_size, known):
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def load_image(path, image_size, crop_size, shape):
+def load_image(path, image_size, crop_size):
     """An image as the network was evaluated on (`data.reader.FileReader`): resized, centre crop.
 
     Args:
         path: file.
-        image_size: side of the square that it is resized to; None takes the crop's or the network's.
+        image_size: side of the square that it is resized to, of `run_folder.resized_to`.
         crop_size: side of the centre crop; None crops nothing.
-        shape: (height, width) that the network takes.
 
     Returns:
         (uint8 (height, width, 3), ""), or (None, reason).
     """
     from isra_keras.data.decode import BadImageError, decode_resized
 
-    size = image_size or crop_size or shape[0]
     try:
-        image = decode_resized(path, size)
+        image = decode_resized(path, image_size)
     except BadImageError as error:
         return None, str(error) or "unreadable"
-    crop = crop_size or size
-    start = (size - crop) // 2
+    crop = crop_size or image_size
+    start = (image_size - crop) // 2
     return image[start : start + crop, start : start + crop], ""
 
 

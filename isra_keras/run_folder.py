@@ -121,3 +121,14 @@ def read_info(run_dir):
             f"Expected '{path}' with the class names of the run; it is missing or broken ({error})."
         ) from error
     return {"image_size": None, "crop_size": None, "kind": "images", "class_weights": None} | info
+
+
+def resized_to(info, shape):
+    """Side of the square that a file is resized to before the centre crop.
+
+    Args:
+        info: dict of model.json. Where it holds no size, as in runs from before it always did, nothing tells whether
+            more was cropped than is known: the crop's size, or the network's, is taken.
+        shape: (height, width) that the network takes.
+    """
+    return info["image_size"] or info["crop_size"] or shape[0]

@@ -93,6 +93,14 @@ def test_runs_that_do_not_fit_together(runs, tmp_path, given, said):
         load_committee([runs[0], other])
 
 
+def test_runs_of_the_same_size_vote_whether_it_is_written_down_or_not(runs, tmp_path):
+    """Runs on stored images held no size at first."""
+    older = make_run(tmp_path / "older", image_size=None)
+    assert load_committee([runs[0], older])[1]["image_size"] == 32
+    with pytest.raises(UserError, match="same image size; .* has 32, .* 40"):
+        load_committee([older, make_run(tmp_path / "other", image_size=40)])
+
+
 def test_the_same_run_twice(runs):
     with pytest.raises(UserError, match="every run once"):
         load_committee([runs[0], runs[0]])

@@ -58,7 +58,7 @@ def test_probability_and_entropy_are_right(run_dir, photos, capsys):
     assert predict.main([str(run_dir), str(image), "--format", "jsonl", "--top-k", "9", "--quiet"]) == 0
     row = json.loads(capsys.readouterr().out)
     network, info = predict.load_run(run_dir)
-    values, reason = predict.load_image(image, None, None, (32, 32))
+    values, reason = predict.load_image(image, 32, None)
     logits = np.asarray(network(values[None])["logits"], "float64")[0]
     p = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     assert reason == "" and [t["class"] for t in row["top"]] == [NAMES[i] for i in np.argsort(-p)]
@@ -295,3 +295,54 @@ def test_answers_that_are_no_numbers_are_errors(photos):
     info = {"class_names": NAMES, "kind": "images", "image_size": None, "crop_size": None}
     (rows,) = predict.predict_rows(network, info, [photos / "sub0"])
     assert {row["error"] for row in rows} == {"the model's answer is not finite"} and not any(row["top"] for row in rows)
+
+
+def small_images(tmp_path, kind, shape=(40, 40)):
+    """(`Task` of three images in memory or in files, their files): smooth ones, since crops of noise look all alike."""
+    from PIL import Image
+
+    from isra_keras.data.domain import Domain, Task
+
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    arrays = np.stack([np.stack([6 * x, 6 * y, 3 * (x + y) + 9 * k], axis=-1) for k in range(3)]).clip(0, 255).astype("uint8")
+    files = [str(tmp_path / f"{k}.png") for k in range(3)]
+    for path, pixels in zip(files, arrays):
+        Image.fromarray(pixels).save(path)
+    stored = {"paths": files, "arrays": None} if kind == "files" else {"paths": None, "arrays": arrays}
+    domain = Domain("own", tuple(NAMES), np.arange(3, dtype="int32"), **stored)
+    return Task("own", domain, domain, tuple(NAMES), None, "images", None if kind == "files" else 40), files
+
+
+@pytest.mark.parametrize("kind, size, crop", [
+    ("arrays", None, 28), ("arrays", None, None), ("files", None, 28), ("files", 32, 28), ("files", 256, None),
+])  # fmt: skip
+def test_pixels_are_those_of_the_evaluation(tmp_path, kind, size, crop):
+    """Without a size images were resized to the crop, while the evaluation had cropped out of the whole."""
+    from isra_keras.data.reader import make_reader
+    from isra_keras.run_folder import resized_to
+    from isra_keras.training.config import TrainConfig
+    from isra_keras.training.results import describe_model
+
+    task, files = small_images(tmp_path, kind)
+    config = TrainConfig(image_size=size, crop_size=crop)
+    seen = np.asarray(make_reader(task.target, size, crop, cache=False).read(np.arange(3, dtype="int32"))[0])
+    info = describe_model(config, task, 1, None, False)
+    for path, pixels in zip(files, seen):
+        assert np.array_equal(predict.load_image(path, resized_to(info, seen.shape[1:3]), crop)[0], pixels)
+    again = make_reader(task.target, info["image_size"], info["crop_size"], cache=False)
+    assert np.array_equal(again.read(np.arange(3, dtype="int32"))[0], seen)  # and what `evaluate` reads by it
+
+
+def test_sizes_of_what_is_no_square_image(tmp_path):
+    from dataclasses import replace
+
+    from isra_keras.training.config import TrainConfig
+    from isra_keras.training.results import describe_model
+
+    config = TrainConfig(image_size=None, crop_size=None)
+    task, _ = small_images(tmp_path, "arrays", (40, 30))
+    assert describe_model(config, task, 1, None, False)["image_size"] is None
+    rows = replace(task.target, arrays=np.zeros((3, 5), "float32"))
+    task = replace(task, target=rows, kind="features")
+    assert describe_model(config, task, 1, None, False)["image_size"] is None
+    assert describe_model(replace(config, freeze_backbone=True), task, 1, None, False)["image_size"] == 256

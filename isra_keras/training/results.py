@@ -224,12 +224,26 @@ def describe_model(config, task, step, class_weights, labelled):
         "class_names": list(task.class_names),
         "class_weights": None if class_weights is None else [float(value) for value in class_weights],
         "kind": "images" if config.freeze_backbone else task.kind,
-        "image_size": config.image_size,
+        "image_size": _resized_to(config, task),
         "crop_size": config.crop_size,
         "selected_by": config.select,
         "selected_step": step,
         "target_labelled": labelled,
     }
+
+
+def _resized_to(config, task):
+    """Side that `data.reader` brought the target's images to before the crop, also where no size was asked for; None
+    for features and for arrays that are no squares."""
+    arrays = task.target.arrays
+    if config.image_size or task.kind == "features" and not config.freeze_backbone:
+        return config.image_size
+    if arrays is None or arrays.ndim == 2:  # a frozen backbone's features are of files
+        from isra_keras.data.reader import DEFAULT_SIZE
+
+        return DEFAULT_SIZE
+    height, width = map(int, arrays.shape[1:3])
+    return height if height == width else None
 
 
 def write_results(out, config, task, model, evaluation, indices, history, selected_step, weights, timing):
