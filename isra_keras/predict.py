@@ -15,7 +15,7 @@ from pathlib import Path
 
 from isra_keras.cli import run as run_cli
 from isra_keras.errors import UserError
-from isra_keras.row_output import KnownRows, open_output
+from isra_keras.row_output import KnownRows, alone, open_output
 from isra_keras.run_folder import load_run, read_info, resized_to, run_folder
 
 
@@ -48,6 +48,12 @@ def main(argv=None):
     """Runs the command; returns the exit code."""
     args = build_parser().parse_args(argv)
     _check(args)
+    with alone(args.out):
+        return _predict(args)
+
+
+def _predict(args):
+    """Reads the runs, predicts and writes; returns the exit code."""
     kind = _format(args)
     network, info = _load([args.run, *args.others])
     top_k = min(args.top_k, len(info["class_names"]))

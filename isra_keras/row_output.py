@@ -125,6 +125,44 @@ def _partial(out):
 
 
 @contextmanager
+def alone(out):
+    """Keeps other processes away from OUT.part and OUT while rows are looked at, written and renamed.
+
+    The lock is a hidden file beside them that goes away with it; one that a killed process left behind locks nothing.
+
+    Args:
+        out: file name, or None for standard output, which needs none.
+
+    Raises:
+        UserError: another process is at it; the file can't be made.
+    """
+    if out is None:
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    path = Path(out).with_name(f".{_partial(out).name}.lock")
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"Expected to be alone at --out '{out}'; received one that another `predict` is writing to. Wait for it, "
+            "end it, or take another --out."
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"Expected to write to '{out}'; the system refused '{path.name}' beside it: {error.strerror}. Take another "
+            "--out."
+        ) from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is held: later, it could be the next one's
+        lock.release()
+
+
+@contextmanager
 def open_output(out, kind, top_k, resume, model=None):
     """Yields `write(row)`. Rows go to OUT.part, which becomes OUT at the end; without OUT to standard output.
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from isra_keras import cli, predict
-from isra_keras.row_output import open_output
+from isra_keras.row_output import alone, open_output
 from tests.small_run import NAMES, colour_image, make_run
 
 
@@ -154,6 +154,25 @@ def test_rows_stay_partial_when_something_breaks(tmp_path):
         write(row)
         raise RuntimeError("a disk")
     assert out.read_text() == "finished\n" and "a.jpg" in (tmp_path / "p.csv.part").read_text()
+
+
+@pytest.mark.parametrize("more", [[], ["--resume"]])
+def test_a_second_call_with_the_same_out_is_refused(run_dir, photos, tmp_path, capsys, more):
+    """Both wrote to OUT.part: the first lost rows and ended well, the second ended in a traceback."""
+    out = tmp_path / "p.csv"
+    command = [str(run_dir), str(photos), "--out", str(out), "--quiet"]
+    with alone(out):
+        (tmp_path / "p.csv.part").write_text("rows of the first\n")
+        before = files_in(tmp_path)
+        assert cli.run(predict.main, [*command, *more]) == 2
+        error = capsys.readouterr().err
+        assert "Expected to be alone at --out" in error and "another --out" in error and error.count("\n") == 1
+        assert files_in(tmp_path) == before
+        assert cli.run(predict.main, [*command[:-2], str(tmp_path / "q.csv")]) == 0  # another one is free
+    (tmp_path / ".p.csv.part.lock").write_text("")  # of a process that was killed
+    (tmp_path / "p.csv.part").unlink()
+    assert cli.run(predict.main, [*command, *more]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".p.csv.model", ".q.csv.model", "p.csv", "q.csv"]
 
 
 def test_listing_is_lazy(tmp_path, monkeypatch):
