@@ -1,4 +1,4 @@
-"""`python -m isra_keras.predict RUN IMAGES…|DIR`: a class for every image, one row an image, in constant memory."""
+"""`python -m isra_keras.predict RUN IMAGES…|DIR`: a class for every image, one row an image, in little memory."""
 
 import argparse
 import hashlib
@@ -101,9 +101,10 @@ def _model_digest(runs):
 
 
 def predict_rows(network, info, inputs, batch_size=32, top_k=1, threads=4, known=None):
-    """Lists of rows, a batch at a time, in the order in which the files are found.
+    """Lists of rows, a batch at a time, in the order of `iter_images`.
 
-    Memory does not depend on the number of files: they are listed, decoded and forgotten as they come.
+    Memory does not depend on the number of files, but for the names of one folder: they are decoded and forgotten as
+    they come.
 
     Args:
         network, info: of `load_run` or `load_committee`.
@@ -199,9 +200,10 @@ def load_image(path, image_size, crop_size):
 
 
 def iter_images(inputs):
-    """Paths of the named files and of all images below the named folders, without listing any folder whole.
+    """Paths of the named files and of all images below the named folders; the names of one folder at a time are held.
 
-    Below a folder the rules are those of `data.image_folder.image_files`: nothing hidden, links are followed, none twice.
+    Inputs come as they are named, a folder's images by name, then its folders by name, each to the bottom. Below a
+    folder the rules are those of `data.image_folder.image_files`: nothing hidden, links are followed, none twice.
 
     Args:
         inputs: files (taken whatever they are called) and folders.
@@ -209,8 +211,6 @@ def iter_images(inputs):
     Raises:
         UserError: if one is not there.
     """
-    from isra_keras.data.image_folder import is_folder, is_image_file
-
     for given in inputs:
         if not os.path.exists(given):
             raise UserError(f"Expected images or folders; received '{given}', which is not there.")
@@ -218,26 +218,36 @@ def iter_images(inputs):
         if not os.path.isdir(given):
             yield str(given)
             continue
-        folders, seen = deque([str(given)]), set()
-        while folders:
-            folder = folders.popleft()
+        waiting, seen = [str(given)], set()
+        while waiting:
+            folder = waiting.pop()
             real = os.path.realpath(folder)
             if real in seen:
                 continue
             seen.add(real)
-            try:
-                entries = os.scandir(folder)
-            except OSError as error:
-                print(f"warning: '{folder}' can't be read: {error.strerror}", file=sys.stderr)
-                continue
-            with entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if is_folder(entry):
-                        folders.append(entry.path)
-                    elif is_image_file(entry):
-                        yield entry.path
+            images, folders = _names(folder)
+            yield from (os.path.join(folder, name) for name in images)
+            waiting.extend(os.path.join(folder, name) for name in reversed(folders))
+
+
+def _names(folder):
+    """(sorted names of the images, sorted names of the folders) of a folder; of one that can't be read none, which is
+    said. Names alone: entries of a million files would take three times the memory."""
+    from isra_keras.data.image_folder import is_folder, is_image_file
+
+    images, folders = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if is_folder(entry):
+                    folders.append(entry.name)
+                elif is_image_file(entry):
+                    images.append(entry.name)
+    except OSError as error:
+        print(f"warning: '{folder}' can't be read: {error.strerror}", file=sys.stderr)
+    return sorted(images), sorted(folders)
 
 
 def _feature_rows(inputs, width, known):

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import types
+from contextlib import contextmanager
 from itertools import islice
 
 import numpy as np
@@ -176,43 +177,43 @@ def test_a_second_call_with_the_same_out_is_refused(run_dir, photos, tmp_path, c
 
 
 def test_listing_is_lazy(tmp_path, monkeypatch):
-    """A folder without end: only as many entries are taken as are asked for."""
-    taken = []
-
-    class Entry:
-        def __init__(self, index):
-            self.name, self.path = f"{index}.jpg", f"{tmp_path}/{index}.jpg"
-
-        def is_dir(self, follow_symlinks=True):
-            return False
-
-        def is_file(self):
-            return True
-
-    class Endless:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *exc):
-            return None
-
-        def __iter__(self):
-            index = 0
-            while True:
-                taken.append(index)
-                yield Entry(index)
-                index += 1
-
-    monkeypatch.setattr(os, "scandir", lambda folder: Endless())
+    """Only folders whose images are asked for are listed."""
+    for folder in range(40):
+        for index in range(10):
+            path = tmp_path / f"{folder:02d}" / f"{index}.jpg"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"x")
+    listed, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: listed.append(str(folder)) or scandir(folder))
     assert len(list(islice(predict.iter_images([tmp_path]), 50))) == 50
-    assert len(taken) <= 51
+    assert listed == [str(tmp_path), *(str(tmp_path / f"{folder:02d}") for folder in range(5))]
+    listed.clear()
     monkeypatch.setattr(predict, "load_image", lambda path, *sizes: (np.zeros((32, 32, 3)), ""))
     network = types.SimpleNamespace(
         input_shape=(None, 32, 32, 3), predict_on_batch=lambda x: {"logits": np.zeros((len(x), 3))}
     )
     info = {"class_names": NAMES, "kind": "images", "image_size": None, "crop_size": None}
     batches = list(islice(predict.predict_rows(network, info, [tmp_path], batch_size=8), 20))
-    assert sum(map(len, batches)) == 160 and len(taken) < 51 + 160 + 5 * 8
+    assert sum(map(len, batches)) == 160 and len(listed) <= 1 + (160 + 5 * 8) / 10
+
+
+def test_rows_come_by_name(tmp_path, monkeypatch):
+    """Whatever the order of the file system: a folder's images, then its folders, each to the bottom."""
+    names = ["IMG_0012.jpg", "IMG_0013.jpg", "a/1.png", "a/10.png", "a/2.png", "a/deep/0.png", "b/0.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    scandir = os.scandir
+
+    @contextmanager
+    def backwards(folder):
+        with scandir(folder) as entries:
+            yield iter(sorted(entries, key=lambda entry: entry.name, reverse=True))
+
+    monkeypatch.setattr(os, "scandir", backwards)
+    assert [os.path.relpath(path, tmp_path) for path in predict.iter_images([tmp_path])] == names
+    given = [tmp_path / "b" / "0.png", tmp_path / "a" / "deep"]  # as they are named
+    assert list(predict.iter_images(given)) == [str(given[0]), str(given[1] / "0.png")]
 
 
 def test_broken_files_do_not_stop_a_batch_of_only_broken_ones(run_dir, tmp_path, capsys):
