@@ -4,10 +4,12 @@ import gradio as gr
 import numpy as np
 
 from app.pictures import feature_bars, overlay, side_by_side
-from app.widgets import escaped, percent, readable, upload_box
+from app.widgets import escaped, percent, readable, signed, upload_box
 
 ALL = "all topics that drive the class"
 STRONGEST = 12
+LEAST_SHARE = 0.01  # of the largest drive in the image, whatever its class: topics that give a class less are noise
+LEAST_DRIVE = 0.0005  # of the class's logit, which alone changes no probability that is shown
 BUTTONS = ["download", "fullscreen"]  # without gradio's button that shares a picture with the internet
 
 
@@ -50,6 +52,21 @@ def build(service, files):
     number.submit(handlers.any_topic, [state, label, number, opacity], [topic, *shown], api_name="any_topic")
 
 
+def driving_topics(drives, label):
+    """Topics of an image that speak for a class, the strongest first; none where what they give is nothing.
+
+    Args:
+        drives: (J, C) of an image. label: int.
+
+    Returns:
+        (j,) int.
+    """
+    given = drives[:, label]
+    least = max(LEAST_DRIVE, LEAST_SHARE * float(np.abs(drives).max(initial=0.0)))
+    order = np.argsort(-given, kind="stable")
+    return order[given[order] >= least]
+
+
 class AttentionHandlers:
     """What the tab's widgets do. The state is the dict of `RunService.explain`."""
 
@@ -89,8 +106,8 @@ class AttentionHandlers:
         return listed, *self.draw(state, label, chosen, opacity)
 
     def topics(self, state, label, extra=None):
-        """Drop-down of the strongest topics, and `extra`, which is then chosen."""
-        order = np.argsort(-state["drives"][:, label], kind="stable")[:STRONGEST].tolist()
+        """Drop-down of the strongest topics that drive the class, and `extra`, which is then chosen."""
+        order = driving_topics(state["drives"], label)[:STRONGEST].tolist()
         if extra is not None and extra not in order:
             order.append(extra)
         names = [ALL] + [self.topic_name(state, label, topic) for topic in order]
@@ -99,7 +116,7 @@ class AttentionHandlers:
 
     def topic_name(self, state, label, topic):
         """ "topic 7 (drive +0.31)"."""
-        return f"topic {topic} (drive {state['drives'][topic, label]:+.3f})"
+        return f"topic {topic} (drive {signed(state['drives'][topic, label])})"
 
     def draw(self, state, label, topic, opacity):
         """(topic picture, Grad-CAM picture, source images, words, download button)."""
@@ -116,17 +133,17 @@ class AttentionHandlers:
 
     def topic_picture(self, state, label, chosen, opacity):
         """uint8 overlay, bars, or the image alone."""
-        maps = state["topic_maps"]
-        if not len(state["responses"]):
+        maps, driving = state["topic_maps"], driving_topics(state["drives"], label)
+        if chosen is None and not len(driving):
             return overlay(state["image"], None)
         if maps is None:
-            best = int(state["drives"][:, label].argmax()) if chosen is None else chosen
-            return feature_bars(state["attention"][best])
+            return feature_bars(state["attention"][driving[0] if chosen is None else chosen])
         if chosen is not None:
             return overlay(state["image"], maps[chosen], opacity)
+        maps = maps[driving]
         largest = maps.max(axis=(1, 2), keepdims=True)
-        drives = np.maximum(state["drives"][:, label], 0.0)
-        return overlay(state["image"], np.tensordot(drives, maps / np.where(largest > 0, largest, 1), 1), opacity)
+        heat = np.tensordot(state["drives"][driving, label], maps / np.where(largest > 0, largest, 1), 1)
+        return overlay(state["image"], heat, opacity)
 
     def words(self, state, label, chosen):
         """Markdown under the pictures."""
@@ -135,11 +152,13 @@ class AttentionHandlers:
         if not len(state["responses"]):
             return text + self.introduction()
         if chosen is None:
-            best = np.argsort(-state["drives"][:, label], kind="stable")[:3]
-            listed = ", ".join(f"{topic} ({state['drives'][topic, label]:+.3f})" for topic in best)
-            return text + f"Driven most by the topics {listed}."
-        text += f"Topic {chosen} responds with {state['responses'][chosen]:.3f} and gives this class "
-        text += f"{state['drives'][chosen, label]:+.3f}. "
+            best = driving_topics(state["drives"], label)[:3]
+            if not len(best):
+                return text + "No topic speaks for this class."
+            listed = ", ".join(f"{topic} ({signed(state['drives'][topic, label])})" for topic in best)
+            return text + f"Driven most by the topic{'s' if len(best) > 1 else ''} {listed}."
+        text += f"Topic {chosen} responds with {signed(state['responses'][chosen]).removeprefix('+')} and gives this class "
+        text += f"{signed(state['drives'][chosen, label])}. "
         if state["topic_maps"] is not None and not state["topic_maps"][chosen].any():
             text += "Nothing in this image speaks for the topic: its map is empty. "
         return text + ("" if self.service.index.ready else self.service.index.status)

@@ -51,3 +51,9 @@ def escaped(text):
     for mark in "\\`*_[]|#$":
         out = out.replace(mark, "\\" + mark)
     return out
+
+
+def signed(value):
+    """0.3104 -> "+0.310"; what rounds to nothing is "0.000", without a sign."""
+    text = f"{value:+.3f}"
+    return text if float(text) else "0.000"

@@ -1,0 +1,56 @@
+"""The Attention tab's topics: which are said to drive a class, and how numbers are written."""
+
+import numpy as np
+import pytest
+
+from app.attention_tab import ALL, AttentionHandlers, driving_topics
+from app.widgets import signed
+
+
+def test_only_topics_that_speak_for_a_class_are_listed():
+    drives = np.array([[2.0, -0.3, -0.0001], [0.5, 0.015, 0.0002], [0.01, 0.9, 0.0004], [-1.0, 0.03, -2e-9]])
+    assert driving_topics(drives, 0).tolist() == [0, 1]
+    assert driving_topics(drives, 1).tolist() == [2, 3]  # 0.015 is nothing beside 2.0
+    assert driving_topics(drives, 2).tolist() == driving_topics(drives / 1e4, 0).tolist() == []
+    assert driving_topics(np.zeros((0, 3)), 0).tolist() == []
+
+
+@pytest.mark.parametrize("value, text", [(0.3104, "+0.310"), (-0.0004, "0.000"), (0.0004, "0.000"), (-0.0006, "-0.001")])
+def test_no_zero_has_a_sign(value, text):
+    assert signed(value) == text
+
+
+@pytest.fixture()
+def handlers(served):
+    return AttentionHandlers(served[1], served[2])
+
+
+@pytest.fixture()
+def state(served):
+    """Of an image, with topics that give the class 1 nothing."""
+    state = served[1].explain(served[1].index.example(3))
+    drives = np.zeros_like(state["drives"])
+    drives[:, 0], drives[:, 1] = [0.4, 0.0, -0.2, 0.1, 0.001], [-1e-5, -2e-5, 0.0, 1e-6, 1e-5]
+    return state | {"drives": drives}
+
+
+def test_a_class_that_no_topic_speaks_for(handlers, state):
+    """Twelve topics of "-0.000" were listed."""
+    zero, one = handlers.service.class_names[:2]
+    listed, picture, _, gallery, words, _ = handlers.choose_class(state, one, 0.6)
+    assert [name for name, _ in listed.choices] == [ALL] and gallery == []
+    assert words.endswith("No topic speaks for this class.") and "0.000" not in words
+    assert np.array_equal(picture, handlers.choose_class(state, one, 0.0)[1])  # no heat of topics that say nothing
+    assert not np.array_equal(handlers.choose_class(state, zero, 0.6)[1], picture)
+    listed, *_, words, _ = handlers.choose_class(state, zero, 0.6)
+    assert [name for name, _ in listed.choices] == [ALL, "topic 0 (drive +0.400)", "topic 3 (drive +0.100)"]
+    assert "Driven most by the topics 0 (+0.400), 3 (+0.100)." in words
+    listed, *_, words, _ = handlers.any_topic(state, one, 1, 0.6)  # asked for, it is shown
+    assert listed.value == "topic 1 (drive 0.000)" and "gives this class 0.000." in words
+
+
+def test_bars_where_there_is_no_map(handlers, state):
+    zero, one = 0, 1
+    state = state | {"topic_maps": None}
+    assert handlers.topic_picture(state, zero, None, 0.6).shape[1] != 448
+    assert handlers.topic_picture(state, one, None, 0.6).shape == (448, 448, 3)
