@@ -28,7 +28,9 @@ def build(service, files):
             label = gr.Dropdown(list(service.class_names), label="Class", elem_id="attention-class")
             topic = gr.Dropdown([ALL], value=ALL, label="Topic (the strongest first)", allow_custom_value=False,
                                 elem_id="attention-topic")  # fmt: skip
-            number = gr.Number(None, label=f"Or any topic, 0 to {max(service.maps.num_topics - 1, 0)}", precision=0)
+            # a gr.Number would show 0 for None, as if topic 0 were drawn
+            number = gr.Textbox("", label=f"Or any topic, 0 to {max(service.maps.num_topics - 1, 0)}", max_lines=1,
+                                elem_id="attention-number")  # fmt: skip
             opacity = gr.Slider(0, 1, value=0.6, step=0.05, label="Opacity", elem_id="attention-opacity")
         with gr.Column(scale=3):
             words = gr.Markdown(handlers.introduction())
@@ -44,6 +46,7 @@ def build(service, files):
             download = gr.DownloadButton("Download PNG", interactive=False)
     shown = [topics, gradcam, gallery, words, download]
     choices = [state, label, topic]
+    topic.change(handlers.shown_number, topic, number, api_visibility="private", queue=False)
     go.click(handlers.explain, image, [*choices, *shown], api_name="explain")
     label.input(handlers.choose_class, [state, label, opacity], [topic, *shown], api_name="choose_class")
     draw = [state, label, topic, opacity]
@@ -96,14 +99,19 @@ class AttentionHandlers:
         return self.topics(state, self.index(label)), *self.draw(state, label, ALL, opacity)
 
     def any_topic(self, state, label, number, opacity):
-        """Pictures of a topic by its number."""
+        """Pictures of a topic by its number, as text."""
         self.check(state)
-        count = len(state["responses"])
-        if number is None or not 0 <= int(number) < count:
+        count, text = len(state["responses"]), str(number).strip()
+        topic = int(text) if text.isdecimal() and len(text) < 10 else -1
+        if not 0 <= topic < count:
             raise gr.Error(f"Choose a topic from 0 to {count - 1}.", print_exception=False)
-        chosen = self.topic_name(state, self.index(label), int(number))
-        listed = self.topics(state, self.index(label), int(number))
+        chosen = self.topic_name(state, self.index(label), topic)
+        listed = self.topics(state, self.index(label), topic)
         return listed, *self.draw(state, label, chosen, opacity)
+
+    def shown_number(self, topic):
+        """What the box of numbers shows: the topic that is drawn, nothing for all."""
+        return "" if topic in (None, ALL) else topic.split()[1]
 
     def topics(self, state, label, extra=None):
         """Drop-down of the strongest topics that drive the class, and `extra`, which is then chosen."""
@@ -127,7 +135,7 @@ class AttentionHandlers:
         right = overlay(state["image"], None if classes is None else classes[label], opacity)
         gallery = [] if chosen is None else self.service.index.strongest(chosen)
         path = self.files.new("attention.png")
-        self.save(path, side_by_side([overlay(state["image"], None), left, right]))
+        self.save(path, side_by_side([overlay(state["image"], None), left, right], self.captions(state, label, chosen)))
         words = self.words(state, label, chosen)
         return left, right, gallery, words, gr.DownloadButton(value=str(path), interactive=True)
 
@@ -145,6 +153,21 @@ class AttentionHandlers:
         heat = np.tensordot(state["drives"][driving, label], maps / np.where(largest > 0, largest, 1), 1)
         return overlay(state["image"], heat, opacity)
 
+    def captions(self, state, label, chosen):
+        """What each picture of the download is: [image, topic, Grad-CAM]."""
+        best, name = int(state["probabilities"].argmax()), self.service.class_names[label]
+        share = percent(float(state["probabilities"][label]))
+        if not len(state["responses"]):
+            topic = "no topics"
+        elif chosen is not None:
+            topic = f"topic {chosen}: {signed(state['drives'][chosen, label])} for {name}"
+        elif len(driving_topics(state["drives"], label)):
+            topic = f"all topics that drive {name}"
+        else:
+            topic = f"no topic speaks for {name}"
+        predicted = f"{self.service.class_names[best]}, {percent(float(state['probabilities'][best]))}"
+        return [f"predicted: {predicted}", topic, f"Grad-CAM of {name}, {share}"]
+
     def words(self, state, label, chosen):
         """Markdown under the pictures."""
         name = escaped(self.service.class_names[label])
@@ -157,8 +180,8 @@ class AttentionHandlers:
                 return text + "No topic speaks for this class."
             listed = ", ".join(f"{topic} ({signed(state['drives'][topic, label])})" for topic in best)
             return text + f"Driven most by the topic{'s' if len(best) > 1 else ''} {listed}."
-        text += f"Topic {chosen} responds with {signed(state['responses'][chosen]).removeprefix('+')} and gives this class "
-        text += f"{signed(state['drives'][chosen, label])}. "
+        response, drive = signed(state["responses"][chosen]), signed(state["drives"][chosen, label])
+        text += f"Topic {chosen} responds with {response.removeprefix('+')} and gives this class {drive}. "
         if state["topic_maps"] is not None and not state["topic_maps"][chosen].any():
             text += "Nothing in this image speaks for the topic: its map is empty. "
         return text + ("" if self.service.index.ready else self.service.index.status)

@@ -1,8 +1,12 @@
 """Pictures of maps: overlays, bars for backbones without a map."""
 
+import functools
+import os
+
 import numpy as np
 
 SHOWN = 448  # side in pixels of a shown image
+FONT_SIZE = 20  # pixels
 
 
 def overlay(image, heat, opacity=0.5, size=SHOWN):
@@ -63,13 +67,43 @@ def feature_bars(attention, count=24):
         return np.asarray(made.canvas.buffer_rgba())[..., :3].copy()
 
 
-def side_by_side(pictures, gap=8):
-    """uint8 pictures of one height in a row, with white between them."""
-    height = max(picture.shape[0] for picture in pictures)
-    space = np.full((height, gap, 3), 255, "uint8")
-    parts = []
-    for picture in pictures:
-        padded = np.full((height, picture.shape[1], 3), 255, "uint8")
-        padded[: picture.shape[0]] = picture
-        parts += [padded, space]
-    return np.concatenate(parts[:-1], axis=1)
+def side_by_side(pictures, captions, gap=8):
+    """uint8 pictures in a row, each with a line of text below it, with white between them.
+
+    Args:
+        pictures: uint8 (h, w, 3) each.
+        captions: a text for each; one that is wider than its picture ends in "…".
+        gap: pixels between two pictures.
+    """
+    from PIL import Image, ImageDraw
+
+    height, font = max(picture.shape[0] for picture in pictures), _font()
+    width = sum(picture.shape[1] for picture in pictures) + gap * (len(pictures) - 1)
+    sheet = Image.new("RGB", (width, height + 2 * FONT_SIZE), "white")
+    draw, left = ImageDraw.Draw(sheet), 0
+    for picture, caption in zip(pictures, captions):
+        sheet.paste(Image.fromarray(picture), (left, 0))
+        wide = picture.shape[1]
+        middle = (left + wide // 2, height + FONT_SIZE)
+        draw.text(middle, _fitting(caption, font, wide), fill="black", font=font, anchor="mm")
+        left += wide + gap
+    return np.asarray(sheet)
+
+
+@functools.cache
+def _font():
+    """DejaVu Sans of matplotlib: Pillow's own font knows fewer letters, and class names come in any language."""
+    import matplotlib
+    from PIL import ImageFont
+
+    return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), FONT_SIZE)
+
+
+def _fitting(text, font, width):
+    """The text in one line, shortened to so many pixels."""
+    text = " ".join(text.split())
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"

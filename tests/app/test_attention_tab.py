@@ -1,8 +1,10 @@
 """The Attention tab's topics: which are said to drive a class, and how numbers are written."""
 
+import gradio as gr
 import numpy as np
 import pytest
 
+from app import pictures
 from app.attention_tab import ALL, AttentionHandlers, driving_topics
 from app.widgets import signed
 
@@ -54,3 +56,38 @@ def test_bars_where_there_is_no_map(handlers, state):
     state = state | {"topic_maps": None}
     assert handlers.topic_picture(state, zero, None, 0.6).shape[1] != 448
     assert handlers.topic_picture(state, one, None, 0.6).shape == (448, 448, 3)
+
+
+def test_the_number_is_that_of_the_drawn_topic(handlers, state):
+    """It stayed at an earlier one's."""
+    listed, *_ = handlers.choose_class(state, handlers.service.class_names[0], 0.6)
+    assert [handlers.shown_number(name) for name, _ in listed.choices] == ["", "0", "3"]
+    assert handlers.shown_number(None) == ""
+
+
+@pytest.mark.parametrize("number", ["", None, "5", "-1", "1.5", "two", "²", "9" * 5000])
+def test_numbers_of_no_topic_get_a_sentence(handlers, state, number):
+    with pytest.raises(gr.Error, match="from 0 to 4"):
+        handlers.any_topic(state, handlers.service.class_names[0], number, 0.6)
+    assert handlers.any_topic(state, handlers.service.class_names[0], " 4 ", 0.6)[0].value.startswith("topic 4 ")
+
+
+def test_the_download_says_what_is_in_it(handlers, state):
+    best = handlers.service.class_names[state["probabilities"].argmax()]
+    share = f"{100 * state['probabilities'].max():.1f} %"
+    zero, one = handlers.service.class_names[:2]
+    first = f"predicted: {best}, {share}"
+    said = handlers.captions(state, 0, 3)
+    assert said[:2] == [first, f"topic 3: +0.100 for {zero}"] and said[2].startswith(f"Grad-CAM of {zero}, ")
+    assert handlers.captions(state, 0, None)[:2] == [first, f"all topics that drive {zero}"]
+    assert handlers.captions(state, 1, None)[1] == f"no topic speaks for {one}"
+    assert handlers.captions(state | {"responses": np.zeros(0)}, 1, None)[1] == "no topics"
+
+
+def test_captions_are_below_their_pictures_and_fit():
+    grey = [np.full((60, 80, 3), 90, "uint8"), np.full((40, 120, 3), 90, "uint8")]
+    sheet = pictures.side_by_side(grey, ["a", "a very long\nname of a class, 12.3 %"])
+    assert sheet.shape == (60 + 2 * pictures.FONT_SIZE, 80 + 8 + 120, 3) and (sheet[:60, :80] == 90).all()
+    below = sheet[60:].min(axis=(0, 2)) < 128
+    assert below[:80].any() and below[88:].any() and not below[80:88].any()
+    assert (pictures.side_by_side(grey, ["", ""])[60:] == 255).all()

@@ -70,11 +70,13 @@ def test_another_topic_changes_the_overlay(page, image):
     page.wait_for_selector("#attention-image img")
     page.click("#attention-go")
     before = shown(page, "#attention-overlay")
+    assert page.locator("#attention-number :is(input, textarea)").input_value() == ""  # all topics are drawn
     page.click("#attention-topic input")
     options = page.get_by_role("option")
     options.first.wait_for()
     assert options.count() == 4  # all, and three topics that speak for the class
     source = page.locator("#attention-overlay img").first.get_attribute("src")
+    topic = options.nth(1).inner_text().split()[1]
     options.nth(1).click()
     page.wait_for_function(
         "old => document.querySelector('#attention-overlay img')?.getAttribute('src') !== old", arg=source
@@ -82,6 +84,7 @@ def test_another_topic_changes_the_overlay(page, image):
     page.wait_for_timeout(300)
     after = shown(page, "#attention-overlay")
     assert before.shape != after.shape or (before != after).any()
+    assert page.locator("#attention-number :is(input, textarea)").input_value() == topic
 
 
 def test_all_tabs_open_and_nothing_is_asked_elsewhere(page):
