@@ -119,35 +119,58 @@ def plot_curves(history, path):
         for axis, panel in zip(axes.flat, panels):
             for border in borders:
                 axis.axvline(border, color=style.GREY, linewidth=0.9, linestyle="--")
-            _panel(axis, *panel, limits)
+            _panel(axis, *panel, limits, borders)
         for axis in axes.flat[len(panels) :]:
             axis.set_visible(False)
-        title = "blue: training (line: moving mean) · green: evaluation on the target · orange: uses target labels"
+        title = "blue: training (line: moving mean of a stage) · green: evaluation on the target · orange: uses target labels"
         made.suptitle(title + (" · dashed: next stage" if borders else ""), fontsize=9)
         made.supxlabel("step", fontsize=9)
         style.save(made, path)
     return True
 
 
-def _panel(axis, title, points, colour, limits):
-    """One curve; a noisy training curve gets a moving mean over a twentieth of its length."""
+def _panel(axis, title, points, colour, limits, borders=()):
+    """One curve; a noisy training curve gets a moving mean, in each stage alone."""
     from matplotlib.ticker import MaxNLocator
 
     steps, values = np.asarray(points[0], float), np.asarray(points[1], float)
     colour = style.RED if title == ORACLE_TITLE else colour
-    window = len(values) // 20 if colour == style.BLUE and _noisy(values) else 1
-    if window >= 2:
-        axis.plot(steps, values, color=colour, alpha=0.25, linewidth=0.7)
-        sums = np.cumsum(np.concatenate([[0.0], values]))
-        values, steps = (sums[window:] - sums[:-window]) / window, steps[window // 2 :][: len(values) - window + 1]
     few = len(values) <= 40 and colour != style.BLUE
-    axis.plot(steps, values, color=colour, linewidth=1.4, marker="o" if few else None, markersize=3)
+    pieces = moving_means(steps, values, borders) if colour == style.BLUE else [(steps, values)]
+    if len(pieces) > 1 or len(pieces[0][0]) < len(steps):
+        axis.plot(steps, values, color=colour, alpha=0.25, linewidth=0.7)
+    for means in pieces:
+        axis.plot(*means, color=colour, linewidth=1.4, marker="o" if few else None, markersize=3)
     axis.set_title(title.replace("_", " "), loc="left")
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 2.5, 5, 10]))
     axis.yaxis.set_major_locator(MaxNLocator(4))
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
     margin = 0.03 * (limits[1] - limits[0])
     axis.set_xlim(limits[0] - margin, limits[1] + margin)
+
+
+def moving_means(steps, values, borders):
+    """A curve's moving mean over a twentieth of its length, stage by stage: across a border it would draw ramps that
+    never were. A stage that does not go up and down, or is shorter than two windows, stays as it is.
+
+    Args:
+        steps, values: (n,) floats, in order of steps.
+        borders: of `stage_borders`.
+
+    Returns:
+        list of (steps, values), one for each stage that has any; the whole curve if no stage needs a mean.
+    """
+    window, smoothed = len(values) // 20, False
+    pieces = np.split(np.arange(len(steps)), np.searchsorted(steps, sorted(borders), side="right"))
+    found = []
+    for part in pieces:
+        x, y = steps[part], values[part]
+        if window >= 2 and len(y) >= 2 * window and _noisy(y):
+            smoothed, sums = True, np.cumsum(np.concatenate([[0.0], y]))
+            x, y = x[window // 2 :][: len(y) - window + 1], (sums[window:] - sums[:-window]) / window
+        if len(x):
+            found.append((x, y))
+    return found if smoothed else [(steps, values)]
 
 
 def _noisy(values):

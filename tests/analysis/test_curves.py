@@ -2,7 +2,9 @@
 
 import json
 
-from isra_keras.analysis.curves import ORACLE_TITLE, plot_curves, read_history, series
+import numpy as np
+
+from isra_keras.analysis.curves import ORACLE_TITLE, moving_means, plot_curves, read_history, series, stage_borders
 
 
 def lines():
@@ -36,3 +38,28 @@ def test_plot(tmp_path):
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
     assert not plot_curves([], tmp_path / "none.png") and not (tmp_path / "none.png").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_moving_means_stay_within_a_stage():
+    """Across the border they drew a ramp of a learning rate that jumps."""
+    steps = np.arange(200.0)
+    history = [{"step": int(s), "stage": "warmup" if s <= 60 else "adapt"} for s in steps]
+    borders = stage_borders(history)
+    rate = np.where(steps <= 60, 1.0, 5.0 - 0.001 * steps)
+    assert np.array_equal(moving_means(steps, rate, borders), [(steps, rate)])  # schedules are no noise, as they are
+    rate[61:] += (-1) ** steps[61:]
+    warm, adapt = moving_means(steps, rate, borders)
+    assert np.array_equal(warm, (steps[:61], rate[:61])) and len(adapt[0]) == 139 - 9 and adapt[1].min() > 4.5
+    noisy = np.where(steps <= 60, 1.0, 5.0) + 0.1 * (-1) ** steps
+    warm, adapt = moving_means(steps, noisy, borders)
+    assert np.allclose(warm[1], 1.0) and np.allclose(adapt[1], 5.0)
+    assert warm[0][-1] <= 60 < adapt[0][0] and len(warm[0]) == 61 - 9 and len(adapt[0]) == 139 - 9
+    (whole,) = moving_means(steps, noisy, [])
+    assert len(whole[0]) == 191 and whole[1].max() <= 5.1
+    short, rest = moving_means(steps, noisy, [9])  # shorter than two windows
+    assert np.array_equal(short[1], noisy[:10]) and len(rest[0]) == 181
+    assert [len(x) for x, _ in moving_means(steps, noisy, [-1, 300])] == [191]
+
+
+def test_few_values_are_one_line():
+    assert [list(x) for x, _ in moving_means(np.arange(3.0), np.array([1.0, 0.0, 1.0]), [0, 1])] == [[0, 1, 2]]
