@@ -90,6 +90,12 @@ ENTRIES = {
 }
 """{script: (field, name of a line, axis)} of the figures."""
 
+BESIDE = {"semantic_step": [("ours_over_floor", "our time / that of the bare products")]}
+"""{script: [(field, axis)]} of further panels of the same lines."""
+AIMS = {"loop_over_ours": ("loop_target", "at least"), "ours_over_floor": ("floor_target", "at most")}
+"""{field: (field of its aim, which side of it is wanted)}; the others' aim is "target"."""
+BLUE, PALE = "#4c72b0", "#b5b5b5"
+
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -216,36 +222,53 @@ def draw(name, lines):
     if name == "evaluation_cheaper":  # of two commits, the older first
         lines = [line | {"when": "before" if line["commit"] == lines[0]["commit"] else "after"} for line in lines]
         lines = sorted(lines, key=lambda line: line["case"])  # stable: before, after
-    rows = [(title(line), line[field], 0.0) for line in lines if line.get(field) is not None]
-    targets = {line["target"] for line in lines if line.get(field) is not None and "target" in line}
-    one = name in ("onednn",)
-    lines_of_aim = " (dashed: the aim)" if len(targets) == 1 else " (dashed: no difference)" if one else ""
-    return bars(name, rows, axis + lines_of_aim, targets.pop() if len(targets) == 1 else 1.0 if one else None) if rows else None
+    if name == "semantic_step":
+        lines = [semantic_step.with_aims(line) for line in lines]
+    lines = [line for line in lines if line.get(field) is not None]
+    if not lines:
+        return None
+    colours = [PALE if line.get("when") == "before" else BLUE for line in lines]
+    panels = [panel(name, lines, *one) for one in [(field, axis), *BESIDE.get(name, ())]]
+    return bars(name, [title(line) for line in lines], [one for one in panels if one], colours)
 
 
-def bars(name, rows, axis, mark=None):
-    """Horizontal bars of (name, value, spread), a dashed line at the target; its path."""
+def panel(name, lines, field, axis):
+    """(values, axis, where the dashed line is or None) of a field; None if a line has no value of it."""
+    values = [line.get(field) for line in lines]
+    if None in values:
+        return None
+    aim, side = AIMS.get(field, ("target", ""))
+    aims = {line[aim] for line in lines if aim in line}
+    if len(aims) == 1:
+        return values, f"{axis} (dashed: the aim{side and f', {side}'})", aims.pop()
+    if name == "onednn":
+        return values, f"{axis} (dashed: no difference)", 1.0
+    return values, axis, None
+
+
+def bars(name, names, panels, colours):
+    """Horizontal bars, panels side by side, a dashed line at the aim; the figure's path."""
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 0.6 + 0.34 * len(rows)), layout="constrained")
-    names, values, spreads = zip(*rows)
-    places = range(len(rows))
-    axes.barh(places, values, xerr=spreads if any(spreads) else None, color="#4c72b0", height=0.62, capsize=3)
-    for place, value, spread in zip(places, values, spreads):
-        axes.annotate(
-            cell(float(value)), (value + spread, place), xytext=(4, 0), textcoords="offset points", va="center", size=8,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
-        )
-    if mark is not None:
-        axes.axvline(mark, color="#c44e52", linestyle="--", linewidth=1)
-    axes.set_yticks(places, names, size=8)
-    axes.invert_yaxis()
-    axes.margins(x=0.12)
-    axes.set_xlim(left=0)
-    axes.set_xlabel(axis, size=8)
-    axes.tick_params(axis="x", labelsize=8)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    size = (7 if len(panels) == 1 else 2 + 3.6 * len(panels), 0.6 + 0.34 * len(names))
+    figure, grid = pyplot.subplots(1, len(panels), figsize=size, layout="constrained", sharey=True, squeeze=False)
+    for axes, (values, axis, mark) in zip(grid[0], panels):
+        axes.barh(range(len(names)), values, color=colours, height=0.62)
+        for place, value in enumerate(values):
+            axes.annotate(
+                cell(float(value)), (value, place), xytext=(4, 0), textcoords="offset points", va="center", size=8,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+            )
+        if mark is not None:
+            axes.axvline(mark, color="#c44e52", linestyle="--", linewidth=1)
+        axes.margins(x=0.12)
+        axes.set_xlim(left=0)
+        axes.set_xlabel(axis, size=8)
+        axes.tick_params(axis="x", labelsize=8)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    grid[0, 0].set_yticks(range(len(names)), names, size=8)
+    grid[0, 0].invert_yaxis()
     path = FIGURES / f"{name}.png"
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)

@@ -144,3 +144,18 @@ def test_a_script_ends_at_the_deadline_with_all_that_it_started(folder, monkeypa
     assert bench.run("slow", [], started) is False
     said = capsys.readouterr().out
     assert "begun" in said and "stopped, no time is left" in said and "left out: no time is left" in said
+
+
+def test_figures_show_what_bars_are_judged_by(folder, monkeypatch):
+    """The semantic step's bars had no line at their aims, and before and after had one colour."""
+    drawn = {}
+    monkeypatch.setattr(bench, "bars", lambda name, *found: drawn.setdefault(name, found) and None)
+    bench.draw("semantic_step", [RATIO, many(**semantic_step.MANY[0])])  # the second is of another table
+    names, (loop, floor), _ = drawn["semantic_step"]
+    assert names == ["d 512, J 256, n 81"] and loop[0] == [3.0] and floor[0] == [2.0]
+    assert loop[2] == semantic_step.AIMS["loop"] and "the aim, at least" in loop[1]
+    assert floor[2] == semantic_step.AIMS["floor"] and "the aim, at most" in floor[1]
+    line = {"case": "shot", "method": "shot", "dataset": "pacs", "task": "A-S", "evaluation_ms": 9.0, "commit": "old"}
+    bench.draw("evaluation_cheaper", [line, line | {"commit": "new"}])
+    names, _, colours = drawn["evaluation_cheaper"]
+    assert [name.split()[-1] for name in names] == ["before", "after"] and colours == [bench.PALE, bench.BLUE]
