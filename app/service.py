@@ -9,11 +9,10 @@ import numpy as np
 from app.source_index import SourceIndex
 from app.uploads import read_upload
 from isra_keras.errors import UserError
+from isra_keras.remarks import remarks
 
 BATCH = 16
 MOST_TOPICS = 512  # of one explanation; more than any recipe has
-UNLIKE = "not like anything in the source"
-UNSURE = "less certain than 95 % of the target's images"
 
 
 class RunService:
@@ -98,13 +97,7 @@ class RunService:
 
     def warnings(self, features, entropy):
         """A warning for each row, "" for none: far from every class of the source, or unusually uncertain."""
-        similar, border = self.index.similarity(features)
-        usual = (self.info.get("entropy_quantiles") or [np.inf])[-2:][0]
-        found = []
-        for row, value in enumerate(entropy):
-            parts = [UNLIKE] if similar is not None and similar[row] < border else []
-            found.append("; ".join(parts + ([UNSURE] if value > usual else [])))
-        return found
+        return remarks(self.info, entropy, features, self.index.border)
 
     # ---------------------------------------------------------------- attention
 

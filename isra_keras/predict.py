@@ -38,6 +38,9 @@ def build_parser():
     parser.add_argument("--top-k", type=int, default=1, metavar="K", help="also the next best classes (default 1)")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="images at once (default 32)")
     parser.add_argument("--threads", type=int, default=min(8, os.cpu_count() or 1), help="decoding threads")
+    parser.add_argument("--remarks", action="store_true", help="a further column: images unlike the run's source, "
+                        "answers less certain than its target's; reads some 1,300 images of its dataset first")  # fmt: skip
+    parser.add_argument("--data-dir", metavar="DIR", help="where that dataset is now, if it has moved")
     parser.add_argument("--resume", action="store_true", help="go on with --out of the same RUN and options: "
                         "images with a row are passed over")  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
@@ -58,15 +61,17 @@ def _predict(args):
     network, info = _load([args.run, *args.others])
     top_k = min(args.top_k, len(info["class_names"]))
     model = None if args.out is None else _model_digest([args.run, *args.others])
-    known = KnownRows(args.out, kind, top_k, model) if args.resume else None
+    known = KnownRows(args.out, kind, top_k, model, args.remarks) if args.resume else None
+    remarked = _remarking(args, network, info) if args.remarks else None
     counts = {"rows": 0, "errors": 0}
     start = time.monotonic()
-    batches = predict_rows(network, info, args.inputs, args.batch_size, top_k, args.threads, known)
+    batches = predict_rows(network, info, args.inputs, args.batch_size, top_k, args.threads, known, remarked)
     first = next(batches, None)  # before anything is written: without images OUT stays what it was
     if first is None and not (known and known.skipped):
         kinds = "JPEG, PNG, WebP, BMP, GIF, TIFF"
         raise UserError(f"Expected images in {', '.join(map(repr, args.inputs))}; there is none ({kinds}).")
-    with open_output(args.out, kind, top_k, args.resume, model) as write, _progress(args.quiet) as advance:
+    output = open_output(args.out, kind, top_k, args.resume, model, args.remarks)
+    with output as write, _progress(args.quiet) as advance:
         for rows in chain([] if first is None else [first], batches):
             for row in rows:
                 write(row)
@@ -100,7 +105,20 @@ def _model_digest(runs):
     return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()[:32]
 
 
-def predict_rows(network, info, inputs, batch_size=32, top_k=1, threads=4, known=None):
+def _remarking(args, network, info):
+    """Function of entropies and features -> remarks; without the run's dataset, which is said, they tell less."""
+    from isra_keras.evaluate import read_config, rebuild_task
+    from isra_keras.remarks import read_border, remarks
+
+    border = None
+    try:
+        border = read_border(network, info, rebuild_task(read_config(run_folder(args.run)), args.data_dir))
+    except UserError as error:
+        print(f"warning: nothing is said of images unlike the source: {error}", file=sys.stderr)
+    return lambda entropy, features: remarks(info, entropy, features, border)
+
+
+def predict_rows(network, info, inputs, batch_size=32, top_k=1, threads=4, known=None, remarked=None):
     """Lists of rows, a batch at a time, in the order of `iter_images`.
 
     Memory does not depend on the number of files, but for the names of one folder: they are decoded and forgotten as
@@ -113,34 +131,37 @@ def predict_rows(network, info, inputs, batch_size=32, top_k=1, threads=4, known
         top_k: classes in a row's "top".
         threads: decoding threads.
         known: has a method `skip(path)` that is True for paths to pass over, or None.
+        remarked: (n,) entropies, (n, d) features -> n texts, or None.
 
     Yields:
-        list of dict: path, class, probability, entropy (nats), error ("" or the reason), top (list of
+        list of dict: path, class, probability, entropy (nats), error ("" or the reason), remarks (""), top (list of
         (class, probability)); class, probability and entropy are None where there is an error.
     """
     names = info["class_names"]
     top_k, rows_at_once = min(top_k, len(names)), None
     for batch in _batches(_samples(network, info, inputs, threads, batch_size, known), batch_size):
-        rows = [{"path": path, "class": None, "probability": None, "entropy": None, "error": reason, "top": []}
-                for path, _, reason in batch]  # fmt: skip
+        rows = [{"path": path, "class": None, "probability": None, "entropy": None, "error": reason, "remarks": "",
+                 "top": []} for path, _, reason in batch]  # fmt: skip
         readable = [index for index, (_, _, reason) in enumerate(batch) if not reason]
         if len(batch) == batch_size:  # fewer images than that are not filled up to it
             rows_at_once = batch_size
         if readable:
-            results = _classify(network, [batch[index][1] for index in readable], rows_at_once, top_k)
-            for index, (best, probabilities, entropy) in zip(readable, results):
+            results = _classify(network, [batch[index][1] for index in readable], rows_at_once, top_k, remarked)
+            for index, (best, probabilities, entropy, said) in zip(readable, results):
                 if not math.isfinite(entropy):  # weights or activations that are NaN or infinite
                     rows[index]["error"] = "the model's answer is not finite"
                     continue
                 top = [(names[c], float(p)) for c, p in zip(best, probabilities)]
                 rows[index].update(
-                    {"class": top[0][0], "probability": top[0][1], "entropy": float(entropy), "top": top}
-                )
+                    {"class": top[0][0], "probability": top[0][1], "entropy": float(entropy), "remarks": said,
+                     "top": top}
+                )  # fmt: skip
         yield rows
 
 
-def _classify(network, samples, rows_at_once, top_k):
-    """[(best classes, their probabilities, entropy)] of samples of one shape, filled up to so many rows, or None."""
+def _classify(network, samples, rows_at_once, top_k, remarked):
+    """[(best classes, their probabilities, entropy, remarks)] of samples of one shape, filled up to so many rows, or
+    None."""
     import numpy as np
 
     from isra_keras.selection.scores import entropies, softmax
@@ -149,9 +170,12 @@ def _classify(network, samples, rows_at_once, top_k):
     count = len(images)
     if rows_at_once and count < rows_at_once:  # one shape only, so that the network is traced once
         images = np.concatenate([images, np.zeros((rows_at_once - count, *images.shape[1:]), "float32")])
-    probabilities = softmax(network.predict_on_batch(images)["logits"][:count])
+    outputs = network.predict_on_batch(images)
+    probabilities = softmax(outputs["logits"][:count])
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-    return list(zip(best, np.take_along_axis(probabilities, best, axis=1), entropies(probabilities)))
+    entropy = entropies(probabilities)
+    said = remarked(entropy, outputs["features"][:count]) if remarked else [""] * count
+    return list(zip(best, np.take_along_axis(probabilities, best, axis=1), entropy, said))
 
 
 def _samples(network, info, inputs, threads, batch_size, known):
@@ -309,6 +333,10 @@ def _check(args):
     for name in ("top_k", "batch_size", "threads"):
         if getattr(args, name) < 1:
             raise UserError(f"Expected --{name.replace('_', '-')} of at least 1; received {getattr(args, name)}.")
+    if args.remarks and args.others:
+        raise UserError("Expected --remarks of one run; received --with too: what is usual is known of single runs.")
+    if args.data_dir is not None and not args.remarks:
+        raise UserError("Expected --data-dir with --remarks, which reads the run's dataset; received it alone. Leave it out.")
     if args.resume and args.out is None:
         raise UserError("Expected --out FILE with --resume; rows on standard output can't be gone on with.")
     if args.out is not None:

@@ -21,20 +21,20 @@ class KnownRows:
     Nothing is written or renamed here: a call with other options leaves finished rows as they are.
 
     Args:
-        out, kind, top_k, model: as in `open_output`.
+        out, kind, top_k, model, remarks: as in `open_output`.
 
     Raises:
         UserError: the rows were made with other options or by another model, or are none of `open_output`'s.
     """
 
-    def __init__(self, out, kind, top_k=1, model=None):
+    def __init__(self, out, kind, top_k=1, model=None, remarks=False):
         import numpy as np
 
         self.skipped, begun = 0, _begun(out)
         digests = array("Q")
         if begun is not None:
             _check_model(begun, model)
-            digests.extend(_digest(path) for path in _written_paths(begun, kind, top_k))
+            digests.extend(_digest(path) for path in _written_paths(begun, kind, top_k, remarks))
         self._digests = np.unique(np.frombuffer(digests, "uint64")) if digests else np.zeros(0, "uint64")
 
     def skip(self, path):
@@ -57,7 +57,7 @@ def _begun(out):
     return next((path for path in (_partial(out), Path(out)) if path.is_file()), None)
 
 
-def _written_paths(begun, kind, top_k):
+def _written_paths(begun, kind, top_k, remarks):
     """Paths of the complete rows of an output; a row that a crash cut off is not looked at."""
     with open(begun, "rb") as file:
         whole = _last_newline(file)
@@ -66,12 +66,12 @@ def _written_paths(begun, kind, top_k):
         lines = _until(file, whole)
         if kind == "csv":
             reader = csv.reader(lines)
-            _check_columns(begun, next(reader, None), _header(top_k))
+            _check_columns(begun, next(reader, None), _header(top_k, remarks))
             yield from (row[0] for row in reader if row and row[0])
             return
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield _path_of(line, number, begun, top_k)
+                yield _path_of(line, number, begun, top_k, remarks)
 
 
 def _until(file, size):
@@ -83,11 +83,11 @@ def _until(file, size):
         yield line
 
 
-def _path_of(line, number, begun, top_k):
+def _path_of(line, number, begun, top_k, remarks):
     """The path in a JSON line.
 
     Raises:
-        UserError: no JSON line of `_writer`, or one with another number of classes.
+        UserError: no JSON line of `_writer`, or one with another number of classes, with remarks or without.
     """
     try:
         row = json.loads(line)
@@ -98,6 +98,11 @@ def _path_of(line, number, begun, top_k):
             f"Expected JSON lines of this command in '{begun}'; line {number} is none: {line.strip()[:60]!r}. "
             "Use the options of the first call, or another --out."
         ) from None
+    if ("remarks" in row) != remarks:
+        raise UserError(
+            f"Expected rows {'with' if remarks else 'without'} remarks in '{begun}'; line {number} is none. Use the "
+            "options of the first call, or another --out."
+        )
     if not fits:
         raise UserError(
             f"Expected rows of {top_k} {'class' if top_k == 1 else 'classes'} in '{begun}'; line {number} has "
@@ -163,7 +168,7 @@ def alone(out):
 
 
 @contextmanager
-def open_output(out, kind, top_k, resume, model=None):
+def open_output(out, kind, top_k, resume, model=None, remarks=False):
     """Yields `write(row)`. Rows go to OUT.part, which becomes OUT at the end; without OUT to standard output.
 
     An exception leaves OUT as it was, and OUT.part with the rows so far.
@@ -174,6 +179,7 @@ def open_output(out, kind, top_k, resume, model=None):
         top_k: classes a row.
         resume: go on with OUT.part, or with a copy of OUT; `KnownRows` has looked at them.
         model: digest of what predicts, kept in a hidden file beside the rows, so that no other one goes on; or None.
+        remarks: rows have "remarks", a last column.
 
     Raises:
         UserError: if the file can't be opened.
@@ -181,7 +187,7 @@ def open_output(out, kind, top_k, resume, model=None):
     if out is None:
         if hasattr(sys.stdout, "reconfigure"):  # file names may be no valid UTF-8
             sys.stdout.reconfigure(errors="surrogateescape")
-        yield _writer(sys.stdout, kind, top_k, header=True)
+        yield _writer(sys.stdout, kind, top_k, remarks, header=True)
         sys.stdout.flush()
         return
     partial = _partial(out)
@@ -192,7 +198,7 @@ def open_output(out, kind, top_k, resume, model=None):
     except OSError as error:
         raise UserError(f"Expected to write to '{out}'; it can't be opened: {error.strerror}.") from error
     with file:
-        yield _writer(file, kind, top_k, header=file.tell() == 0)
+        yield _writer(file, kind, top_k, remarks, header=file.tell() == 0)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, out)
@@ -231,9 +237,10 @@ def _check_model(begun, model):
         )
 
 
-def _header(top_k):
-    """Columns of a CSV: those of `COLUMNS`, then class_2, probability_2, …"""
-    return [*COLUMNS, *(f"{name}_{rank}" for rank in range(2, top_k + 1) for name in ("class", "probability"))]
+def _header(top_k, remarks):
+    """Columns of a CSV: those of `COLUMNS`, then class_2, probability_2, …, and remarks if asked for."""
+    others = (f"{name}_{rank}" for rank in range(2, top_k + 1) for name in ("class", "probability"))
+    return [*COLUMNS, *others, *["remarks"] * remarks]
 
 
 def _check_columns(begun, found, expected):
@@ -245,7 +252,7 @@ def _check_columns(begun, found, expected):
         )
 
 
-def _writer(file, kind, top_k, header):
+def _writer(file, kind, top_k, remarks, header):
     """Function that writes a row as CSV or as a JSON line."""
     if kind == "jsonl":
 
@@ -253,18 +260,20 @@ def _writer(file, kind, top_k, header):
             record = {name: row[name] for name in COLUMNS}
             if top_k > 1:
                 record["top"] = [{"class": name, "probability": round(p, 6)} for name, p in row["top"]]
+            if remarks:
+                record["remarks"] = row["remarks"]
             file.write(json.dumps(_rounded(record)) + "\n")
 
         return write_json
     writer = csv.writer(file, lineterminator="\n")
     if header:
-        writer.writerow(_header(top_k))
+        writer.writerow(_header(top_k, remarks))
 
     def write_csv(row):
         record = _rounded(row)
         others = [value for name, p in row["top"][1:] for value in (name, round(p, 6))]
         writer.writerow([*("" if record[name] is None else record[name] for name in COLUMNS),
-                         *(others or [""] * 2 * (top_k - 1))])  # fmt: skip
+                         *(others or [""] * 2 * (top_k - 1)), *[row.get("remarks", "")] * remarks])  # fmt: skip
 
     return write_csv
 

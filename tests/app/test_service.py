@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from app.service import UNLIKE, UNSURE, RunService
+from app.service import RunService
 from isra_keras.errors import UserError
+from isra_keras.remarks import UNLIKE, UNSURE
 from tests.app.runs import make_app_run
 
 
@@ -20,7 +21,7 @@ def test_without_the_dataset_the_rest_works(tmp_path):
 def test_warning_of_the_unlike(served):
     service = served[1]
     assert service.index.ready
-    means = service.index.means
+    means = service.index.border.means
     against = -10 * means.mean(axis=0, keepdims=True)
     assert service.warnings(7 * means[:1], np.array([0.1])) == [""]  # the length of the features plays no part
     assert service.warnings(against, np.array([0.1])) == [UNLIKE]
