@@ -19,6 +19,10 @@ def did_you_mean(name, valid):
     return f" Did you mean '{near[0]}'?" if near else ""
 
 
+class DiskFull(UserError):
+    """A write found no room on the disk, or no quota; once there is some, the same can be done again."""
+
+
 class NotFinite(UserError):
     """A loss became NaN or infinite; the command line exits with code 3."""
 

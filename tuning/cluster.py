@@ -8,7 +8,8 @@ What KerasTuner 1.4.8 can't, and how it is mended here:
 - a worker is told to stop while others still run trials, which nobody can take if they die: it waits for their end;
 - a chief that restarts does not know who waits for it: it serves for a while, whatever is left to do;
 - a trial that was ended twice counts twice: the first end counts;
-- an error in the chief's `end_trial` kills one worker after the other: it ends the search.
+- an error in the chief's `end_trial` kills one worker after the other: it ends the search;
+- a full disk in the chief fails its workers' trials: it ends the chief, and they wait for it as after a kill.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ import threading
 import time
 
 from isra_keras.errors import UserError
+from isra_keras.training.checkpoint import is_disk_full
 
 LEASE = 60.0
 """Seconds of silence after which a worker's trial is given to another one."""
@@ -170,6 +172,7 @@ def serve(oracle, lease=LEASE, watcher=None):
 
     Raises:
         UserError: the port is taken, or too many trials failed in a row.
+        Exception: whatever a full disk raised.
     """
     from concurrent import futures
 
@@ -195,6 +198,8 @@ def serve(oracle, lease=LEASE, watcher=None):
         while not servicer.finished():
             time.sleep(0.2)
             servicer.reap(lease)
+        if servicer.full is not None:
+            raise servicer.full
         ends = time.monotonic() + GRACE
         while time.monotonic() < (ends if servicer.waiting() else least):
             time.sleep(0.2)
@@ -206,15 +211,17 @@ def serve(oracle, lease=LEASE, watcher=None):
 
 def make_servicer(oracle, watcher=None):
     """KerasTuner's `OracleServicer` with leases, ends that count once, and a memory of its workers."""
+    import grpc
     from keras_tuner.src import protos
     from keras_tuner.src.distribute.oracle_chief import OracleServicer
 
-    STOPPED, IDLE = protos.get_proto().TrialStatus.STOPPED, protos.get_proto().TrialStatus.IDLE
+    states = protos.get_proto().TrialStatus
+    STOPPED, IDLE, COMPLETED = states.STOPPED, states.IDLE, states.COMPLETED
 
     class Servicer(OracleServicer):
         def __init__(self):
             super().__init__(oracle)
-            self.lock, self.failure = threading.RLock(), None
+            self.lock, self.failure, self.full = threading.RLock(), None, None
             self.seen, self.ended_ids = {}, {"COMPLETED", "FAILED"}
             for tuner_id, trial_id in getattr(oracle, "resumed", {}).items():  # workers that outlived a chief
                 oracle.tuner_ids.add(tuner_id)
@@ -223,8 +230,22 @@ def make_servicer(oracle, watcher=None):
                     oracle.ongoing_trials[tuner_id] = oracle.trials[trial_id]
                     self.seen[trial_id] = time.monotonic()
 
-        def CreateTrial(self, request, context):
+        @contextlib.contextmanager
+        def writing(self, context):
+            """Around what writes: after a full disk, all are told that the chief is away, so that they ask again."""
             with self.lock:
+                try:
+                    if self.full is None:
+                        yield
+                        return
+                except Exception as error:
+                    if not is_disk_full(error):
+                        raise
+                    self.full = error
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the chief's disk is full")
+
+        def CreateTrial(self, request, context):
+            with self.writing(context):
                 if self.failure is not None:
                     oracle.max_trials = len(oracle.trials)  # says STOPPED
                 stopped = self.stop_triggered
@@ -245,18 +266,22 @@ def make_servicer(oracle, watcher=None):
                 return super().GetTrial(request, context)
 
         def UpdateTrial(self, request, context):
-            with self.lock:
+            with self.writing(context):
                 trial = oracle.trials[request.trial_id]
                 trial.metrics = type(trial.metrics)()  # a repeated report replaces the first one
                 return super().UpdateTrial(request, context)
 
         def EndTrial(self, request, context):
             trial_id = request.trial.trial_id
-            with self.lock:
+            with self.writing(context):
                 if oracle.trials[trial_id].status in self.ended_ids:
                     return protos.get_service().EndTrialResponse()
                 if trial_id in oracle._retry_queue:
                     oracle._retry_queue.remove(trial_id)
+                if request.trial.status == COMPLETED and not self.is_reported(trial_id):
+                    self.queue_again(next((k for k, t in oracle.ongoing_trials.items() if t.trial_id == trial_id), None),
+                                     trial_id)  # fmt: skip
+                    return protos.get_service().EndTrialResponse()
                 try:
                     super().EndTrial(request, context)
                 except RuntimeError as error:  # KerasTuner's limit of failures in a row
@@ -274,14 +299,24 @@ def make_servicer(oracle, watcher=None):
                 now = time.monotonic()
                 for tuner_id, trial in list(oracle.ongoing_trials.items()):
                     if now - self.seen.setdefault(trial.trial_id, now) > lease:
-                        oracle.ongoing_trials.pop(tuner_id)
                         oracle.tuner_ids.discard(tuner_id)
-                        oracle._retry_queue.append(trial.trial_id)
-                        oracle.save()
+                        self.queue_again(tuner_id, trial.trial_id)
+
+        def queue_again(self, tuner_id, trial_id):
+            """Takes a trial from a worker, for whoever asks next."""
+            oracle.ongoing_trials.pop(tuner_id, None)
+            oracle._retry_queue.append(trial_id)
+            oracle.save()
+
+        def is_reported(self, trial_id):
+            """Whether there is a score; the report of a trial is lost with a chief that dies before its end."""
+            return oracle.trials[trial_id].metrics.exists(oracle.objective.name)
 
         def finished(self):
             """Whether nothing is left to do: all given out and ended, or given up."""
             with self.lock:
+                if self.full is not None:
+                    return True
                 if self.failure is not None:
                     return not oracle.ongoing_trials
                 full = bool(oracle.max_trials) and len(oracle.trials) >= oracle.max_trials

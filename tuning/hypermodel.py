@@ -21,6 +21,7 @@ from isra_keras.training.prepare import freeze
 from isra_keras.training.recipes import resolve
 from tuning import cluster
 from tuning import space as spaces
+from tuning.disk import out_of_room
 from tuning.trial import train_seed
 from tuning.trial_metrics import mean_metrics
 
@@ -101,13 +102,14 @@ class ISRAHyperModel(keras_tuner.HyperModel):
         Raises:
             keras_tuner.errors.FailedTrialError: a loss or score that is not finite, or no memory left; KerasTuner
                 counts the trial as failed and goes on.
+            OutOfRoom: the disk is full; it ends the search, and the trial can be run again.
             KeyboardInterrupt: after Ctrl-C or SIGTERM.
         """
         if initial_epoch:
             keras.backend.clear_session()
             model = self.build(hp)
         outcomes = []
-        with _notes(folder) as notes, failures():
+        with _notes(folder) as notes, failures(), out_of_room():
             for seed in range(self.seeds):
                 config = shortened(self.configuration(hp, seed), epochs)
                 outcomes.append(self.run_seed(config, notes, seed, model if seed == 0 else None, callbacks))
@@ -193,6 +195,8 @@ def failures():
     """Turns what a trial can die of into KerasTuner's `FailedTrialError`, and a signal into `KeyboardInterrupt`."""
     try:
         yield
+    except keras_tuner.errors.FatalError:
+        raise
     except Interrupted as stopped:
         raise KeyboardInterrupt(stopped.signal) from None
     except UserError as error:

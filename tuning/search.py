@@ -11,6 +11,7 @@ from pathlib import Path
 from isra_keras import train
 from isra_keras.cli import run as run_cli
 from isra_keras.errors import UserError
+from isra_keras.training.checkpoint import is_disk_full
 from tuning import cluster, local, records
 from tuning import objectives as goals
 from tuning import space as spaces
@@ -85,6 +86,19 @@ def main(argv=None):
         show_space(config, space, out)
         return 0
     wanted = records.manifest(config, space, search)
+    try:
+        return _search_or_show(args, argv, out, config, objective, space, wanted)
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        from tuning.disk import out_of_room
+
+        with out_of_room(out):
+            raise
+
+
+def _search_or_show(args, argv, out, config, objective, space, wanted):
+    """What the command is for, once its words are understood."""
     if cluster.is_worker():
         saved = records.check_worker(out, wanted, cluster.patience())
         if finished(out, saved["search"]["max_trials"]):

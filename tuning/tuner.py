@@ -4,13 +4,15 @@ import contextlib
 import io
 import json
 import os
+import traceback
 from pathlib import Path
 
 import keras_tuner
 from keras_tuner import errors
 
-from isra_keras.training.checkpoint import write_text
+from isra_keras.training.checkpoint import is_disk_full, write_text
 from tuning import cluster
+from tuning.disk import out_of_room
 
 MAX_ATTEMPTS = 3
 
@@ -71,13 +73,30 @@ class SearchTuner(keras_tuner.Tuner):
         with _reason(folder), _attempt(folder), cluster.heartbeat(self.oracle, trial.trial_id, self.lease):
             return super().run_trial(trial, folder=folder, epochs=budget, **kwargs)
 
+    def _try_run_and_update_trial(self, trial, *args, **kwargs):
+        """As KerasTuner's, which would print each failure's traceback into the table and take a full disk for one.
+
+        Raises:
+            FatalError: `OutOfRoom` among them; the trial stays a running one, as after a kill.
+        """
+        try:
+            with out_of_room(self.project_dir):
+                self._run_and_update_trial(trial, *args, **kwargs)
+            trial.status = "COMPLETED"
+        except errors.FatalError:
+            raise
+        except Exception as error:
+            trial.status = "FAILED" if isinstance(error, errors.FailedTrialError) else "INVALID"
+            trial.message = traceback.format_exc()
+
     def on_trial_begin(self, trial):
         if self.watcher is not None:
             self.watcher.trial_began(trial)
 
     def on_trial_end(self, trial):
         """Reports the trial; only the best one keeps its weights."""
-        super().on_trial_end(trial)
+        with out_of_room(self.project_dir):
+            super().on_trial_end(trial)
         with contextlib.suppress(OSError):
             self._drop_weights()
         if self.watcher is not None:
@@ -102,6 +121,8 @@ def _reason(folder):
     except errors.FatalError:
         raise
     except Exception as error:
+        if is_disk_full(error):
+            raise
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         named = isinstance(error, errors.FailedTrialError)
         write_text(folder / "failure.txt", (line if named else f"{type(error).__name__}: {line}") + "\n")

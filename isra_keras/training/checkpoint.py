@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isra_keras.errors import UserError
+from isra_keras.errors import DiskFull, UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile)
@@ -28,7 +28,7 @@ def write_atomic(path, write):
         write: function of a binary file.
 
     Raises:
-        UserError: if the disk is full: says where.
+        DiskFull: says where.
     """
     path = Path(path)
     aside = path.with_name(f".{path.name}.part")
@@ -59,10 +59,23 @@ def write_text(path, text):
 def disk_full(path, needed=None):
     """The error for a write that found no room."""
     size = f"{needed:,} bytes" if needed else "room"
-    return UserError(
+    return DiskFull(
         f"Expected {size} on the disk for '{path}'; the disk (or the quota) is full. What was written before is intact: "
         "free some space, then go on with --resume."
     )
+
+
+def is_disk_full(error):
+    """Whether an exception, or what led to it, is of a full disk or quota, or of a file that may not grow."""
+    texts, seen = [os.strerror(code) for code in FULL], set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, DiskFull) or getattr(error, "errno", None) in FULL:
+            return True
+        if any(text in str(error) for text in texts):  # TensorFlow's and HDF5's errors bear no number
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class CheckpointFolder:

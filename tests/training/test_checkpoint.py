@@ -237,3 +237,12 @@ def test_restore_of_another_model_is_refused_before_anything_changes(shapes, wor
     with pytest.raises(UserError, match=words):
         restore(others, values)
     assert all(np.all(v.numpy() == 1) for v in others.values())
+
+
+def test_full_disk_is_known_by_whatever_it_raised():
+    full = OSError(errno.EDQUOT, "quota")
+    hidden = ValueError("can't close")
+    hidden.__context__ = full
+    library = RuntimeError("write failed: errno = 28, error message = 'No space left on device'")
+    assert all(map(module.is_disk_full, (full, hidden, library, module.disk_full("x"), OSError(errno.EFBIG, "x"))))
+    assert not any(map(module.is_disk_full, (OSError(errno.EACCES, "x"), MemoryError(), UserError("NaN"))))

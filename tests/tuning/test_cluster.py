@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import toy  # noqa: E402
 
 from isra_keras.errors import UserError  # noqa: E402
+from isra_keras.training.checkpoint import is_disk_full  # noqa: E402
 from tuning import cluster, local, records, search  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -111,30 +112,38 @@ class Cluster:
         self.oracle = toy.make_tuner(folder, trials).oracle
         self.servicer = cluster.make_servicer(self.oracle)
 
-    def ask(self, worker):
+    def ask(self, worker, call=None):
         """(trial, its status) that the worker is given."""
         from keras_tuner.src.engine.trial import Trial
 
         trial = Trial.from_proto(
-            self.servicer.CreateTrial(self.messages.CreateTrialRequest(tuner_id=worker), None).trial
+            self.servicer.CreateTrial(self.messages.CreateTrialRequest(tuner_id=worker), call).trial
         )
         return trial, trial.status
 
-    def end(self, trial):
-        self.oracle.update_trial(trial.trial_id, {"sel:mean_entropy": 0.5})
-        trial.status = "COMPLETED"
-        self.servicer.EndTrial(self.messages.EndTrialRequest(trial=trial.to_proto()), None)
+    def report(self, trial, call=None):
+        metrics = {"sel:mean_entropy": 0.5}
+        request = self.messages.UpdateTrialRequest(trial_id=trial.trial_id, metrics=metrics, step=0)
+        self.servicer.UpdateTrial(request, call)
+
+    def end(self, trial, call=None, status="COMPLETED"):
+        trial.status = status
+        self.servicer.EndTrial(self.messages.EndTrialRequest(trial=trial.to_proto()), call)
+
+    def finish(self, trial):
+        self.report(trial)
+        self.end(trial)
 
 
 def test_trial_of_the_last_running_worker_finds_another_one(tmp_path):
     search = Cluster(tmp_path / "s", 2)
     first, lost = search.ask("worker0")[0], search.ask("worker1")[0]
-    search.end(first)
+    search.finish(first)
     assert search.ask("worker0")[1] == "IDLE" and not search.servicer.stop_triggered  # worker1 still runs a trial
     search.servicer.reap(-1.0)  # worker1 died
     taken, status = search.ask("worker0")
     assert status == "RUNNING" and taken.trial_id == lost.trial_id and not search.servicer.finished()
-    search.end(taken)
+    search.finish(taken)
     assert search.servicer.waiting()  # until worker0 has heard of the end
     assert search.ask("worker0")[1] == "STOPPED" and search.servicer.finished() and not search.servicer.waiting()
 
@@ -142,7 +151,7 @@ def test_trial_of_the_last_running_worker_finds_another_one(tmp_path):
 def test_restarted_chief_waits_for_the_worker_of_a_trial(tmp_path):
     Cluster(tmp_path / "s", 1).ask("worker0")
     after = Cluster(tmp_path / "s", 1)
-    after.end(after.ask("worker0")[0])
+    after.finish(after.ask("worker0")[0])
     assert after.servicer.finished() and after.servicer.waiting()
     assert after.ask("worker0")[1] == "STOPPED" and not after.servicer.waiting()
 
@@ -150,7 +159,7 @@ def test_restarted_chief_waits_for_the_worker_of_a_trial(tmp_path):
 def test_restarted_chief_serves_workers_that_it_does_not_know(tmp_path, monkeypatch):
     """All trials had ended when the chief died twice; a worker waits for it."""
     before = Cluster(tmp_path / "s", 1)
-    before.end(before.ask("worker0")[0])
+    before.finish(before.ask("worker0")[0])
     toy.make_tuner(tmp_path / "s", 1)
     monkeypatch.setattr(cluster, "GRACE", 10.0)
     monkeypatch.setenv("ISRA_TUNE_PATIENCE", "30")
@@ -164,6 +173,41 @@ def test_restarted_chief_serves_workers_that_it_does_not_know(tmp_path, monkeypa
     assert cluster.PatientClient(after.oracle).create_trial("worker1").status == "STOPPED"
     chief.join(30)
     assert not chief.is_alive()
+
+
+class Away(Exception):
+    """What `abort` raises in a call."""
+
+
+class Call:
+    """In the place of gRPC's context of a call."""
+
+    def abort(self, code, text):
+        raise Away(code.name)
+
+
+@pytest.mark.parametrize("file, number", [("trial.json", 1), ("trial.json", 2), ("oracle.json", 1)])
+def test_full_disk_of_the_chief_ends_it_and_fails_no_trial(tmp_path, monkeypatch, file, number):
+    search, call = Cluster(tmp_path / "s", 2), Call()
+    trial = search.ask("worker0")[0]
+    with monkeypatch.context() as patch:
+        toy.fill_disk_at(patch, file, number)
+        with pytest.raises(Away, match="UNAVAILABLE"):
+            search.report(trial, call)
+            search.end(trial, call)
+    with pytest.raises(Away):  # though there is room again: its memory is ahead of its files
+        search.ask("worker1", call)
+    assert search.servicer.finished() and is_disk_full(search.servicer.full)
+    after = Cluster(tmp_path / "s", 2)
+    if number == 2:  # the worker repeats its call to the end; the report is gone
+        assert after.oracle.trials["0"].status == "RUNNING"
+        after.end(trial)
+        trial = after.ask("worker0")[0]
+        assert trial.trial_id == "0"
+    if file == "trial.json":
+        after.report(trial)
+    after.end(trial)
+    assert after.oracle.trials["0"].status == "COMPLETED" and after.ask("worker0")[0].trial_id == "1"
 
 
 def test_half_of_the_variables_is_refused(monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("keras_tuner")
 import keras  # noqa: E402
 import keras_tuner  # noqa: E402
+import tensorflow as tf  # noqa: E402
 
 from isra_keras.data.domain import Domain, Task  # noqa: E402
 from isra_keras.data.protocols import protocols  # noqa: E402
@@ -147,6 +148,15 @@ def test_failed_trial_has_its_reason_and_the_search_goes_on(task, tmp_path, erro
     rows = records.read_rows(tmp_path / "s")
     assert [row.status for row in rows] == ["COMPLETED", "FAILED", "COMPLETED"]
     assert rows[1].reason.startswith(text)
+
+
+def test_full_disk_ends_the_search_and_fails_no_trial(task, tmp_path):
+    model = Failing(task, settings(), names=["class2vec_weight"])
+    model.error, model.count = tf.errors.ResourceExhaustedError(None, None, "x.v2; No space left on device"), 1
+    with pytest.raises(UserError, match="Free some space, then run the same command again"):
+        tuner_of(task, tmp_path / "s", 3, model).search()
+    assert [row.status for row in records.read_rows(tmp_path / "s")] == ["RUNNING"]
+    assert not list((tmp_path / "s").rglob("failure.txt"))
 
 
 def test_loss_that_is_not_finite_fails_and_too_many_end_the_search(task, tmp_path):

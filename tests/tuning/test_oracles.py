@@ -13,6 +13,7 @@ pytest.importorskip("keras_tuner")
 sys.path.insert(0, str(Path(__file__).parent))
 import toy  # noqa: E402
 
+from isra_keras.errors import UserError  # noqa: E402
 from isra_keras.training import checkpoint  # noqa: E402
 from tuning.records import best_row, read_rows  # noqa: E402
 
@@ -88,6 +89,23 @@ def test_oracle_file_is_whole_after_a_kill_in_its_write(tmp_path, monkeypatch):
     with pytest.raises(Killed):
         tuner.oracle.save()
     assert json.loads((tmp_path / "s" / "oracle.json").read_text()) == before
+
+
+@pytest.mark.parametrize("file", ["trial.json", "oracle.json", "attempts.json"])
+def test_search_goes_on_after_a_disk_that_was_full_at_a_write(tmp_path, monkeypatch, file):
+    for number in range(1, 7):
+        folder = tmp_path / f"{number}"
+        with monkeypatch.context() as patch:
+            toy.fill_disk_at(patch, file, number)
+            try:
+                toy.make_tuner(folder, 2).search()
+                break
+            except UserError as error:
+                assert "Free some space" in str(error) or "free some space" in str(error)
+        assert not {row.status for row in read_rows(folder)} & {"FAILED", "INVALID"}
+        toy.make_tuner(folder, 2).search()
+        assert [row.status for row in read_rows(folder)] == ["COMPLETED"] * 2
+    assert number > 2
 
 
 def test_first_trial_is_the_recipe(tmp_path):

@@ -1,5 +1,6 @@
 """The command: what it refuses, how it starts, what it leaves, and SIGKILL in the middle of a trial."""
 
+import errno
 import json
 import os
 import signal
@@ -188,6 +189,15 @@ def test_finished_search_is_not_shown_for_other_data(tmp_path, monkeypatch, step
     monkeypatch.setattr(search, "load_images", gone)  # moved away: the result is still there
     assert search.main(words(tmp_path)) == 0 and steps == ["trials", "conclusion"]
     assert "not compared" in capsys.readouterr().err
+
+
+def test_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(search, "_search", full)
+    with pytest.raises(UserError, match=f"disk for the search in '{tmp_path}'.* run the same command again"):
+        search.main(words(tmp_path))
 
 
 def test_dry_run_shows_the_space_and_makes_nothing(tmp_path, capsys, steps):

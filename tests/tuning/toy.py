@@ -1,5 +1,6 @@
 """A search whose trials cost nothing, for processes that are killed: `python toy.py FOLDER MAX_TRIALS [SECONDS]`."""
 
+import errno
 import os
 import signal
 import sys
@@ -66,6 +67,22 @@ def kill_in_write(name, number):
         real(source, target)
 
     checkpoint.os.replace = replace
+
+
+def fill_disk_at(patch, name, number):
+    """The disk is full in the write of that number of a file, and has room again; `patch` is pytest's `monkeypatch`."""
+    from isra_keras.training import checkpoint
+
+    count, real = 0, checkpoint.os.replace
+
+    def replace(source, target):
+        nonlocal count
+        count += Path(target).name == name
+        if count == number and Path(target).name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        real(source, target)
+
+    patch.setattr(checkpoint.os, "replace", replace)
 
 
 if __name__ == "__main__":
