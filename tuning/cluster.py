@@ -171,7 +171,8 @@ def serve(oracle, lease=LEASE, watcher=None):
         watcher: told of every trial that begins or ends, or None.
 
     Raises:
-        UserError: the port is taken, or too many trials failed in a row.
+        UserError: the port is taken.
+        RuntimeError: KerasTuner's, of too many failed trials in a row.
         Exception: whatever a full disk raised.
     """
     from concurrent import futures
@@ -206,7 +207,7 @@ def serve(oracle, lease=LEASE, watcher=None):
     finally:
         server.stop(grace=2).wait()
     if servicer.failure is not None:
-        raise UserError(str(servicer.failure).splitlines()[0] + " The search can be repeated with --max-failures.")
+        raise servicer.failure
 
 
 def make_servicer(oracle, watcher=None):
@@ -319,9 +320,8 @@ def make_servicer(oracle, watcher=None):
                     return True
                 if self.failure is not None:
                     return not oracle.ongoing_trials
-                full = bool(oracle.max_trials) and len(oracle.trials) >= oracle.max_trials
                 idle = not oracle.ongoing_trials and not oracle._retry_queue
-                return idle and (full or self.stop_triggered)
+                return idle and (oracle.is_spent() or self.stop_triggered)
 
         def waiting(self):
             """Whether a worker has not yet been told to stop."""

@@ -7,6 +7,8 @@ What KerasTuner 1.4.8 does not do, and is done here:
 - nothing is written before the first trial ends: what came before is not found again;
 - the Gaussian process proposes the same corner of the space again, whose deterministic trial says nothing new;
 - the grid search keeps the list of what it has tried in memory alone, so that a resumed one ends at once;
+- failures in a row are counted over the whole history: what ended one search ends all that go on with it;
+- that a grid or Hyperband has no more to give is forgotten: a chief that restarts can't tell;
 - `synchronized` keeps its lock for ever after an exception.
 """
 
@@ -31,6 +33,39 @@ class Durable:
     """{worker: trial} at the moment of the kill, after `reload`."""
     reloaded = False
     """Whether it goes on with what an earlier process began."""
+
+    spent_at = 0
+    """`max_trials` of the search for which there was nothing more to try though fewer had been tried; 0 before that."""
+    ended_before = 0
+    """Trials that earlier processes ended."""
+
+    def create_trial(self, tuner_id):
+        """As the oracle's; notes when there is nothing more to try."""
+        trial = super().create_trial(tuner_id)
+        if trial.status == "STOPPED" and not self.ongoing_trials and len(self.trials) < (self.max_trials or 0):
+            self.spent_at = self.max_trials
+            self.save()
+        return trial
+
+    def is_spent(self):
+        """Whether no trial is left to be given out for the first time."""
+        return bool(self.max_trials) and self.max_trials <= max(len(self.trials), self.spent_at)
+
+    def _check_consecutive_failures(self):
+        """As the oracle's, of this process alone: who starts the search again has mended something, or wants to go on."""
+        whole = self.end_order
+        self.end_order = whole[self.ended_before :][-self.max_consecutive_failed_trials :]
+        try:
+            super()._check_consecutive_failures()
+        finally:
+            self.end_order = whole
+
+    def get_state(self):
+        return super().get_state() | {"spent_at": self.spent_at}
+
+    def set_state(self, state):
+        super().set_state(state)
+        self.spent_at = state.get("spent_at", 0)
 
     def populate_space(self, trial_id):
         """As the oracle's, but the first trial takes the defaults: what the recipe says is always among the trials."""
@@ -71,6 +106,7 @@ class Durable:
         for trial_id in waiting:
             self.trials[trial_id].metrics = type(self.trials[trial_id].metrics)()
         self.end_order = [trial_id for trial_id in self.end_order if trial_id not in waiting]
+        self.ended_before = len(self.end_order)
         self._retry_queue = waiting[::-1]  # it is taken from the end
         self._after_reload()
 

@@ -126,6 +126,15 @@ def manifest(config, space, search):
     return {"search": dict(search), "space": spaces.describe(space), "config": asdict(config)}
 
 
+def is_spent(folder, max_trials):
+    """Whether the search has noted that there is nothing more to try, though fewer than so many trials were run."""
+    try:
+        state = json.loads((Path(folder) / "oracle.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return state.get("spent_at", 0) >= max_trials
+
+
 def check_manifest(folder, wanted):
     """Refuses a folder that holds another search; writes the manifest where there is none, and what may change.
 

@@ -141,7 +141,8 @@ def show_space(config, space, out):
 def finished(out, max_trials):
     """Whether all trials have ended; then nothing heavy need be loaded."""
     rows = records.read_rows(out)
-    return sum(row.status in ("COMPLETED", "FAILED") for row in rows) >= max_trials
+    ended = sum(row.status in ("COMPLETED", "FAILED") for row in rows)
+    return ended >= max_trials or ended == len(rows) > 0 and records.is_spent(out, max_trials)
 
 
 def load_images(config):

@@ -105,11 +105,11 @@ def test_killed_chief_goes_on_after_its_restart(tmp_path):
 class Cluster:
     """A chief's servicer and what workers would ask it, in this process."""
 
-    def __init__(self, folder, trials):
+    def __init__(self, folder, trials, kind="random"):
         from keras_tuner.src import protos
 
         self.messages = protos.get_service()
-        self.oracle = toy.make_tuner(folder, trials).oracle
+        self.oracle = toy.make_tuner(folder, trials, kind=kind).oracle
         self.servicer = cluster.make_servicer(self.oracle)
 
     def ask(self, worker, call=None):
@@ -173,6 +173,35 @@ def test_restarted_chief_serves_workers_that_it_does_not_know(tmp_path, monkeypa
     assert cluster.PatientClient(after.oracle).create_trial("worker1").status == "STOPPED"
     chief.join(30)
     assert not chief.is_alive()
+
+
+@pytest.mark.parametrize("kind", ["grid", "hyperband"])
+def test_restarted_chief_knows_that_nothing_more_is_to_try(tmp_path, kind):
+    before = Cluster(tmp_path / "s", 40, kind)
+    while True:
+        trial, status = before.ask("worker0")
+        if status == "STOPPED":
+            break
+        before.finish(trial)
+    assert before.servicer.finished() and 3 < len(before.oracle.trials) < 40
+    assert Cluster(tmp_path / "s", 40, kind).servicer.finished()
+    assert search.finished(tmp_path / "s", 40)  # a worker that comes later
+    assert not Cluster(tmp_path / "s", 50, kind).servicer.finished() and not search.finished(tmp_path / "s", 50)
+
+
+def test_search_that_failures_ended_goes_on_with_more_than_one_trial(tmp_path):
+    before = Cluster(tmp_path / "s", 9)
+    for _ in range(3):
+        before.end(before.ask("worker0")[0], status="FAILED")
+    assert before.servicer.finished() and "failures" in str(before.servicer.failure)
+    after = Cluster(tmp_path / "s", 9)
+    for status in ("COMPLETED", "FAILED", "COMPLETED", "FAILED", "FAILED"):
+        trial = after.ask("worker0")[0]
+        after.report(trial)
+        after.end(trial, status=status)
+        assert after.servicer.failure is None
+    after.end(after.ask("worker0")[0], status="FAILED")
+    assert after.servicer.finished() and len(after.oracle.trials) == 9
 
 
 class Away(Exception):
