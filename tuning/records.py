@@ -10,6 +10,7 @@ import numpy as np
 
 from isra_keras.errors import UserError
 from isra_keras.training.checkpoint import write_text
+from isra_keras.training.record import folder_lock
 from tuning import space as spaces
 from tuning.objectives import ORACLE, parse_objective
 
@@ -138,8 +139,11 @@ def is_spent(folder, max_trials):
 def check_manifest(folder, wanted):
     """Refuses a folder that holds another search; writes the manifest where there is none, and what may change.
 
+    A search of which no trial has begun is no obstacle: it takes the place of that one, as data or options that its
+    command was refused for can be corrected only so.
+
     Raises:
-        UserError: names what differs, or the folder holds something that is no search.
+        UserError: names what differs, or the folder holds something that is no search, or another process works in it.
     """
     folder = Path(folder)
     path = folder / MANIFEST
@@ -153,11 +157,21 @@ def check_manifest(folder, wanted):
         write_text(path, json.dumps(wanted, indent=2) + "\n")
         return
     saved, wanted = read_manifest(folder), json.loads(json.dumps(wanted))
+    if differences(saved, wanted) and not has_begun(folder):
+        with folder_lock(folder):
+            (folder / "oracle.json").unlink(missing_ok=True)
+            write_text(path, json.dumps(wanted, indent=2) + "\n")
+        return
     _refuse_another(folder, saved, wanted)
     moved = {name: wanted["config"][name] for name in MAY_CHANGE if name in wanted["config"]}
     fresh = saved | {"search": wanted["search"], "config": saved["config"] | moved}
     if fresh != saved:
         write_text(path, json.dumps(fresh, indent=2) + "\n")
+
+
+def has_begun(folder):
+    """Whether a search has trials."""
+    return any(Path(folder).glob("trial_*"))
 
 
 def check_worker(folder, wanted, patience):
@@ -227,13 +241,13 @@ def read_manifest(folder):
 
 
 def add_data(folder, data):
-    """Notes the data's fingerprint, or refuses other data.
+    """Notes the data's fingerprint, or refuses other data once a trial has begun.
 
     Raises:
         UserError: names what differs.
     """
     saved = read_manifest(folder)
-    if "data" not in saved:
+    if "data" not in saved or not has_begun(folder):
         write_text(Path(folder) / MANIFEST, json.dumps(saved | {"data": data}, indent=2) + "\n")
         return
     _refuse_other_data(folder, saved["data"], data)

@@ -12,6 +12,7 @@ from isra_keras.data.domain import Domain, Task
 from isra_keras.errors import UserError
 from isra_keras.training.config import TrainConfig
 from isra_keras.training.recipes import resolve
+from isra_keras.training.record import folder_lock
 from tuning import records, report
 from tuning import space as spaces
 
@@ -31,6 +32,26 @@ def test_same_search_is_taken_and_may_grow(tmp_path):
     assert records.read_manifest(tmp_path / "s")["search"]["max_trials"] == 9
 
 
+def begin(folder):
+    (folder / "trial_0").mkdir()
+
+
+def test_search_without_a_trial_gives_way_to_another(tmp_path):
+    records.check_manifest(tmp_path, wanted())
+    records.add_data(tmp_path, {"classes": 2})
+    records.add_data(tmp_path, {"classes": 3})
+    (tmp_path / "oracle.json").write_text("{}")
+    other = wanted(batch_size=4) | {"search": SEARCH | {"objective": "sel:bnm"}}
+    with folder_lock(tmp_path), pytest.raises(UserError, match="alone"):
+        records.check_manifest(tmp_path, other)
+    records.check_manifest(tmp_path, other)
+    assert records.read_manifest(tmp_path) == json.loads(json.dumps(other))
+    assert not (tmp_path / "oracle.json").exists()  # of the other space
+    begin(tmp_path)
+    with pytest.raises(UserError, match="search.objective sel:bnm -> sel:snd"):
+        records.check_manifest(tmp_path, wanted(batch_size=4))
+
+
 def test_data_folder_that_moved_is_kept(tmp_path):
     records.check_manifest(tmp_path, wanted(data_dir="old"))
     records.check_manifest(tmp_path, wanted(data_dir="new"))
@@ -41,6 +62,7 @@ def test_data_folder_that_moved_is_kept(tmp_path):
 
 def test_another_search_is_refused_by_name(tmp_path):
     records.check_manifest(tmp_path, wanted())
+    begin(tmp_path)
     with pytest.raises(UserError, match=r"config.iterations 2000 -> 77"):
         records.check_manifest(tmp_path, wanted(iterations=77))
     other = wanted()
@@ -68,6 +90,7 @@ def test_other_data_are_refused(tmp_path):
         return records.fingerprint(Task("t", domain, domain, names, None, "features", None))
 
     records.check_manifest(tmp_path, wanted())
+    begin(tmp_path)
     records.add_data(tmp_path, data(0.0))
     records.add_data(tmp_path, data(0.0))
     records.check_manifest(tmp_path, wanted())

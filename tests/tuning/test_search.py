@@ -160,6 +160,15 @@ def test_labels_that_are_asked_for_are_missed_before_the_first_trial(tmp_path, m
             search._run_tuner(args, tmp_path, config, objective, ())
 
 
+def test_refused_command_can_be_corrected_in_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "load_images", lambda config: some_task(label=-1))
+    with pytest.raises(UserError, match="Take a score: sel:mean_entropy"):
+        search.main(words(tmp_path, "--objective", "oracle"))
+    monkeypatch.setattr(search, "_run_tuner", lambda *args: 7)
+    assert search.main(words(tmp_path, "--objective", "sel:mean_entropy")) == 7
+    assert records.read_manifest(tmp_path)["search"]["objective"] == "sel:mean_entropy"
+
+
 def test_after_the_end_a_worker_leaves_and_a_chief_still_serves(tmp_path, monkeypatch, steps):
     assert search.main(words(tmp_path)) == 7
     ended(tmp_path)
