@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from isra_keras.errors import UserError
-from isra_keras.training.checkpoint import write_text
+from isra_keras.training.checkpoint import is_disk_full, write_text
 from isra_keras.training.record import folder_lock
 from tuning import space as spaces
 from tuning.objectives import ORACLE, parse_objective
@@ -143,10 +143,25 @@ def check_manifest(folder, wanted):
     command was refused for can be corrected only so.
 
     Raises:
-        UserError: names what differs, or the folder holds something that is no search, or another process works in it.
+        UserError: names what differs, or the folder holds something that is no search, or is none, or can't be written,
+            or another process works in it.
     """
     folder = Path(folder)
     path = folder / MANIFEST
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"Expected --out to be a folder; '{folder}' is a file. Take another --out.")
+        _take_folder(folder, path, wanted)
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        raise UserError(
+            f"Expected to write in the folder '{folder}'; the system refused: {error.strerror}. Take another --out."
+        ) from error
+
+
+def _take_folder(folder, path, wanted):
+    """`check_manifest`, after its first look."""
     if not path.is_file():
         held = [item.name for item in folder.iterdir() if not item.name.startswith(".")] if folder.is_dir() else []
         if held:

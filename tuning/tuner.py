@@ -114,7 +114,7 @@ class SearchTuner(keras_tuner.Tuner):
 
 @contextlib.contextmanager
 def _reason(folder):
-    """Writes why a trial failed to failure.txt."""
+    """Writes why a trial failed to failure.txt, in its last line; before it, where an error of no known kind arose."""
     (folder / "failure.txt").unlink(missing_ok=True)
     try:
         yield
@@ -125,7 +125,8 @@ def _reason(folder):
             raise
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         named = isinstance(error, errors.FailedTrialError)
-        write_text(folder / "failure.txt", (line if named else f"{type(error).__name__}: {line}") + "\n")
+        text = line if named else f"{traceback.format_exc()}{type(error).__name__}: {line}"
+        write_text(folder / "failure.txt", text + "\n")
         raise
 
 

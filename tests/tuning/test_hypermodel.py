@@ -141,13 +141,17 @@ class Failing(ISRAHyperModel):
 @pytest.mark.parametrize(
     "error, text", [(MemoryError(), "out of memory"), (ValueError("odd shape"), "ValueError: odd")]
 )
-def test_failed_trial_has_its_reason_and_the_search_goes_on(task, tmp_path, error, text):
+def test_failed_trial_has_its_reason_and_the_search_goes_on(task, tmp_path, capfd, error, text):
     model = Failing(task, settings(), names=["class2vec_weight"])
     model.error = error
     tuner_of(task, tmp_path / "s", 3, model).search()
     rows = records.read_rows(tmp_path / "s")
     assert [row.status for row in rows] == ["COMPLETED", "FAILED", "COMPLETED"]
     assert rows[1].reason.startswith(text)
+    told = capfd.readouterr()
+    assert "Traceback" not in told.out + told.err  # the table stands alone
+    kept = (tmp_path / "s" / "trial_1" / "failure.txt").read_text()
+    assert ("in run_seed" in kept) == (not isinstance(error, MemoryError))
 
 
 def test_full_disk_ends_the_search_and_fails_no_trial(task, tmp_path):

@@ -1,5 +1,6 @@
 """The search folder: refused where it holds another search, with the names that differ."""
 
+import errno
 import json
 import os
 import shlex
@@ -80,6 +81,22 @@ def test_folder_of_something_else_is_refused(tmp_path):
     with pytest.raises(UserError, match="thesis.tex"):
         records.check_manifest(tmp_path, wanted())
     assert not (tmp_path / "search.json").exists()
+
+
+def test_folder_that_can_not_be_is_one_sentence(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UserError, match="to be a folder; .*file' is a file"):
+        records.check_manifest(file, wanted())
+    with pytest.raises(UserError, match="to write in the folder .*the system refused: Not a directory"):
+        records.check_manifest(file / "below", wanted())
+
+    def refuse(*args, **given):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(records.Path, "mkdir", refuse)
+    with pytest.raises(UserError, match="the system refused: Permission denied. Take another"):
+        records.check_manifest(tmp_path / "new", wanted())
 
 
 def test_other_data_are_refused(tmp_path):
