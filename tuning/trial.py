@@ -109,8 +109,9 @@ class TrialTraining(Training):
         except Stopped:
             pass
         self.keras_callbacks.end()
-        if self.best is None:  # stopped in a stage before the last one
-            self.best = self.history[-1]
+        if self.best is None:  # stopped in a stage before the last one: what there is now is what there is
+            self.best, self.diagnostics = self.history[-1], dict(self.newest)
+            self.keras_callbacks.save()
         stage = self.best["stage"]
         selected, _, _ = choices(self.history, self.best["step"], stage)
         history = [{"step": entry["step"]} | metrics_of(entry["scores"], entry["oracle_accuracy"])
@@ -171,9 +172,14 @@ class Epochs:
     def epoch(self, logs, best):
         """After an evaluation; KerasTuner's saver writes the weights of the selected one, whatever the objective."""
         self.others.on_epoch_end(self.number, dict(logs))
-        for item in self.savers if best else ():
-            item.on_epoch_end(self.number, {})
+        if best:
+            self.save()
         self.number += 1
+
+    def save(self):
+        """Writes the weights that the model has now."""
+        for item in self.savers:
+            item.on_epoch_end(self.number, {})
 
     def end(self):
         self.others.on_train_end()

@@ -126,6 +126,26 @@ def test_notebook_use(task, tmp_path, capsys):
     assert len(list((tmp_path / "tb").glob("*/execution0"))) == 2
 
 
+class Stopping(keras.callbacks.Callback):
+    """Stops at the first evaluation."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = True
+
+
+def test_trial_that_a_callback_stops_in_its_first_stage_has_weights(task, tmp_path):
+    model = ISRAHyperModel(task, settings(method="shot", semantic=False), names=["learning_rate"])
+    tuner = keras_tuner.RandomSearch(model, objective=objective("sel:snd"), max_trials=1, directory=tmp_path,
+                                     project_name="n", seed=1)  # fmt: skip
+    tuner.search(callbacks=[Stopping()], verbose=0)
+    (best,) = tuner.get_best_models()
+    found = best.predict_domain([{"images": task.target.arrays}])
+    from isra_keras.selection import SCORES
+
+    score = tuner.oracle.get_best_trials()[0].score
+    assert SCORES["snd"][0](found.features, found.logits) == pytest.approx(score, abs=1e-4)
+
+
 class Failing(ISRAHyperModel):
     """Its second trial fails with `error`."""
 
