@@ -23,7 +23,9 @@ from isra_keras.errors import UserError
 from tuning.sweep import RESULTS, append, commit_of, read
 
 SETTINGS = ("recipe", "label-free", "ORACLE of the trials")
-PLACE = ("dataset", "task", "method", "trials", "iterations", "objective")
+TUNERS = ("random", "bayesian", "grid")
+PLACE = ("dataset", "task", "method", "trials", "iterations", "objective", "tuner")
+"""What a row of the table is of; a line without a tuner is of random trials."""
 IDENTITY = (*PLACE, "setting", "seed", "values")
 SHOWN = ("class2vec_weight", "alignment_weight", "num_topics")
 
@@ -37,7 +39,8 @@ def build_parser():
     parser.add_argument("--method", metavar="NAME", default="ba3us")
     parser.add_argument("--iterations", type=int, metavar="N")
     parser.add_argument("--trials", type=int, default=30, metavar="N")
-    parser.add_argument("--tuner", default="random")
+    parser.add_argument("--tuner", choices=TUNERS, default="random", help="how trials are drawn; Hyperband's first one "
+                        "is not the recipe")  # fmt: skip
     parser.add_argument("--objective", metavar="NAME", default="sel:mean_entropy")
     parser.add_argument("--seeds", type=int, default=3, metavar="K")
     parser.add_argument("--searches", metavar="DIR", default="runs/gain", help="of the search folders")
@@ -87,6 +90,8 @@ def measure(args, task_name):
         config, settings = searched(folder, words)
     known = {"dataset": config.dataset, "task": config.task_name, "method": config.method, "trials": args.trials,
              "iterations": config.iterations, "objective": args.objective}  # fmt: skip
+    if args.tuner != "random":
+        known["tuner"] = args.tuner
     done = {key(row) for row in read(args.results)}
     todo = [known | {"setting": setting, "seed": config.seed + seed} | {"trial": row.trial_id, "values": row.values}
             for seed in range(1, args.seeds + 1) for setting, row in settings]  # fmt: skip
@@ -204,7 +209,7 @@ def markdown(rows):
             same.append(f"{place[1]} of {place[0]}")
         recipe, chosen, best = map(statistics.fmean, accuracies)
         texts = [cell(settings[name], values) for name, values in zip(SETTINGS, accuracies)]
-        words = [str(part) for part in (*place[:4], length(place[0], place[2], place[4]), place[5])]
+        words = [str(part) for part in (*place[:4], length(place[0], place[2], place[4]), objective_text(place))]
         tables[0].append([*words, *texts[:2], f"{chosen - recipe:+.2f}"])
         tables[1].append([*words[:5], texts[2], f"{best - chosen:+.2f}"])
         for found, change in zip(changes, (chosen - recipe, best - chosen)):
@@ -215,6 +220,11 @@ def markdown(rows):
         lines += [f"In {', '.join(same)} all settings give the same: what is selected, with the guard against collapse, is a "
                   "network from before adaptation.", ""]  # fmt: skip
     return "\n".join(lines)
+
+
+def objective_text(place):
+    """ "sel:snd", "sel:snd, bayesian": the objective, and how trials were drawn if not at random."""
+    return place[5] + (f", {place[6]}" if place[6] else "")
 
 
 def length(dataset, method, iterations):

@@ -45,6 +45,19 @@ def test_recipe_that_changed_is_measured_again_and_the_later_line_counts():
     assert setting == "recipe" and row.values["alignment_weight"] == config.alignment_weight
 
 
+def test_trials_of_another_tuner_are_told_apart_and_hyperband_is_refused(capsys):
+    place = {"dataset": "d", "task": "t", "method": "m", "trials": 3, "iterations": 9, "objective": "sel:snd"}
+    rows = [place | {"setting": setting, "seed": 1, "values": {}, "metrics": {"oracle:accuracy": 0.5}}
+            for setting in gain.SETTINGS]  # fmt: skip
+    others = [row | {"tuner": "bayesian", "metrics": {"oracle:accuracy": 0.75}} for row in rows]
+    assert not set(map(gain.key, rows)) & set(map(gain.key, others))
+    text = gain.markdown(rows + others)
+    assert "| sel:snd | 50.00 |" in text and "| sel:snd, bayesian | 75.00 |" in text
+    with pytest.raises(SystemExit):
+        gain.main(["--task", "x", "--tuner", "hyperband"])
+    assert "invalid choice: 'hyperband'" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_searches_trains_and_goes_on(tmp_path, capsys):
     words = ["--data", "glyphs", "--task", "printed-handwritten", "--iterations", "4", "--trials", "2", "--seeds", "1",
