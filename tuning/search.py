@@ -73,8 +73,8 @@ def main(argv=None):
     for name in ("max_trials", "seeds", "max_failures", "local_workers"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"Expected --{name.replace('_', '-')} of at least 1; received {getattr(args, name)}.")
-    if args.lease <= 0:
-        raise UserError(f"Expected --lease above 0; received {args.lease}.")
+    if not 0 < args.lease < float("inf"):
+        raise UserError(f"Expected --lease of some seconds, above 0; received {args.lease}.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     local.end_with_parent()
     config, given, objective = base_configuration(args)

@@ -32,6 +32,7 @@ def test_help_loads_nothing_heavy():
 @pytest.mark.parametrize("words, text", [
     (["--max-trials", "0"], "--max-trials"), (["--objective", "accuracy"], "sel:mean_entropy"),
     (["--also", "colour"], "colour"), (["--seeds", "0"], "--seeds"), (["--lease", "0"], "--lease"),
+    (["--lease", "nan"], "--lease"), (["--lease", "inf"], "--lease"),
     (["--distribute", "mirrored"], "--distribute none .*received 'mirrored'"), (["--sync-batch-norm"], "--sync-batch-norm"),
 ])  # fmt: skip
 def test_impossible_values_are_refused(words, text, tmp_path):
