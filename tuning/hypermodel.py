@@ -54,7 +54,8 @@ class ISRAHyperModel(keras_tuner.HyperModel):
 
     Example:
         >>> model = ISRAHyperModel(load_task("glyphs"), iterations=400, select="snd", also=["receptor_l1"])
-        >>> keras_tuner.RandomSearch(model, objective=objective("sel:snd"), max_trials=8).search()
+        >>> keras_tuner.RandomSearch(model, objective=objective("sel:snd"), max_trials=8,
+        ...                          directory="runs", project_name="glyphs-snd").search()  # each search its own folder
     """
 
     def __init__(self, task, config=None, seeds=1, also=(), names=None, fixed=(), grid=False, on_step=None,

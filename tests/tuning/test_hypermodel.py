@@ -1,6 +1,8 @@
 """Trials: the same numbers as `isra_keras.run`, usable from a notebook, failing with a reason."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -144,6 +146,15 @@ def test_trial_that_a_callback_stops_in_its_first_stage_has_weights(task, tmp_pa
 
     score = tuner.oracle.get_best_trials()[0].score
     assert SCORES["snd"][0](found.features, found.logits) == pytest.approx(score, abs=1e-4)
+
+
+def test_examples_name_a_folder_for_each_search():
+    import tuning
+
+    page = (Path(tuning.__file__).parent / "README.md").read_text(encoding="utf-8")
+    for text in (page, tuning.__doc__, ISRAHyperModel.__doc__):
+        calls = re.findall(r"keras_tuner\.\w+\(\w.*?\.search\(\)", text, re.DOTALL)
+        assert calls and all("project_name=" in call for call in calls)
 
 
 class Failing(ISRAHyperModel):
