@@ -102,19 +102,24 @@ def write(rows, out):
 
 
 def table(rows, axis):
-    """Lines of the Markdown table of one axis; receptors beside accuracy."""
+    """Lines of the Markdown table of one axis; receptors beside accuracy.
+
+    The alignment term goes with the receptor L1 alone: it holds η, and the other axes change it by themselves.
+    """
     points, middle = curve(rows, axis), centre(rows)[axis]
     if len(points) < 2:
         return []
-    lines = [f"| {SYMBOLS[axis]} | accuracy % | mean entropy | receptor R² | mean abs. W | attention sparsity |",
-             "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    aligned = axis == "receptor_l1"
+    lines = [f"| {SYMBOLS[axis]} | accuracy % | mean entropy | receptor R² | mean abs. W | attention sparsity |"
+             + " alignment term |" * aligned, "| --- | --- | --- | --- | --- | --- |" + " --- |" * aligned]  # fmt: skip
     for value, members in points.items():
         label = f"**{value:g}**" if value == middle else f"{value:g}"
         lines.append(f"| {label} | {mean_text(values_of(members, ORACLE), 100)} | "
                      f"{mean_text(values_of(members, 'sel:mean_entropy'), 1, 3)} | "
                      f"{mean_text(values_of(members, 'receptor_r2'))} | "
                      f"{mean_text(values_of(members, 'receptor_mean_weight'), 1, 5)} | "
-                     f"{mean_text(values_of(members, 'attention_sparsity'))} |")  # fmt: skip
+                     f"{mean_text(values_of(members, 'attention_sparsity'))} |"
+                     + f" {mean_text(values_of(members, 'alignment'), 1, 4)} |" * aligned)  # fmt: skip
     return [*lines, ""]
 
 

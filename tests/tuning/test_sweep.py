@@ -12,7 +12,7 @@ from tuning import sweep, sweep_report
 def row(seed=0, accuracy=0.5, r2=0.1, **values):
     base = sweep.describe(resolve(), {}, seed) | values
     metrics = {} if accuracy is None else {"oracle:accuracy": accuracy, "sel:mean_entropy": 0.3}
-    return base | {"metrics": metrics, "diagnostics": {"receptor_r2": r2, "receptor_mean_weight": 0.01}}
+    return base | {"metrics": metrics, "diagnostics": {"receptor_r2": r2, "receptor_mean_weight": 0.01, "alignment": 0.25}}
 
 
 def test_cells_go_through_the_recipe_seed_by_seed():
@@ -44,6 +44,7 @@ def test_report_has_means_spreads_and_receptors(tmp_path):
     assert "has changed" not in report
     assert "| **0.5** | 60.00 ± 14.14 (2) |" in report
     assert "| 0.001 | 60.00 (1) | 0.300 (1) | 0.90 ± 0.00 (2) |" in report
+    assert report.count("| 0.2500 ± 0.0000 (2) |") == 3 == report.count("0.2500")  # beside the receptor L1 alone
     assert list(out.glob("*.png")) and "6 cells" in text
 
 
