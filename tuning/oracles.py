@@ -9,6 +9,8 @@ What KerasTuner 1.4.8 does not do, and is done here:
 - the grid search keeps the list of what it has tried in memory alone, so that a resumed one ends at once;
 - failures in a row are counted over the whole history: what ended one search ends all that go on with it;
 - that a grid or Hyperband has no more to give is forgotten: a chief that restarts can't tell;
+- Hyperband's brackets are in oracle.json alone: after a kill before its write, a setting is promoted twice or a bracket
+  has one trial more;
 - `synchronized` keeps its lock for ever after an exception.
 """
 
@@ -149,9 +151,24 @@ class GridOracle(Durable, oracles.GridSearchOracle):
 
 
 class HyperbandOracle(Durable, oracles.HyperbandOracle):
-    """`keras_tuner.oracles.HyperbandOracle`, durable; its brackets leave no room for a first trial of ours."""
+    """`keras_tuner.oracles.HyperbandOracle` of one iteration, durable: its brackets are rebuilt from the trials that there
+    are, and leave no room for a first trial of ours."""
 
     starts_with_default = False
+
+    def _after_reload(self):
+        number = self._get_num_brackets() - 1
+        brackets, bracket_of = {number: [[] for _ in range(self._get_num_rounds(number))]}, {}
+        for trial_id in sorted(self.trials, key=int):
+            values = self.trials[trial_id].hyperparameters.values
+            past_id = values.get("tuner/trial_id")
+            # A promoted trial bears the number of the bracket that was the newest then, not of its own.
+            number = values["tuner/bracket"] if past_id is None else bracket_of[past_id]
+            rounds = brackets.setdefault(number, [[] for _ in range(self._get_num_rounds(number))])
+            rounds[values["tuner/round"]].append({"past_id": past_id, "id": trial_id})
+            bracket_of[trial_id] = number
+        self._current_bracket = min(brackets)
+        self._brackets = [{"bracket_num": number, "rounds": brackets[number]} for number in sorted(brackets)[::-1]]
 
 
 def same(one, other):

@@ -43,29 +43,34 @@ def kill_at(monkeypatch, number, after):
     monkeypatch.setattr(checkpoint.os, "replace", replace)
 
 
-@pytest.mark.parametrize("kind, stride", [("random", 1), ("grid", 1), ("bayesian", 7)])
-def test_search_survives_a_kill_at_every_write(tmp_path, monkeypatch, kind, stride):
+@pytest.mark.parametrize("kind, stride, trials", [("random", 1, 3), ("grid", 1, 3), ("bayesian", 7, 3), ("hyperband", 1, 6)])  # fmt: skip
+def test_search_survives_a_kill_at_every_write(tmp_path, monkeypatch, kind, stride, trials):
+    """Hyperband's are three, the best of them promoted, and two."""
+
+    def make_tuner(folder):
+        return toy.make_tuner(folder, 3 if kind != "hyperband" else 40, kind=kind, budget=3)
+
     whole = tmp_path / "whole"
-    toy.make_tuner(whole, 3, kind=kind).search()
+    make_tuner(whole).search()
     wanted = {row.trial_id: row.values["x"] for row in read_rows(whole)}
-    assert len(wanted) == 3
+    assert len(wanted) == trials
     kills = 0
-    for number in range(1, 40, stride):
+    for number in range(1, 99, stride):
         folder = tmp_path / f"{number}"
         with monkeypatch.context() as patch:
             kill_at(patch, number, after=number % 2 == 0)
             try:
-                toy.make_tuner(folder, 3, kind=kind).search()
+                make_tuner(folder).search()
                 break
             except Killed:
                 kills += 1
         finished = {row.trial_id: row.score for row in read_rows(folder) if row.status == "COMPLETED"}
         before = len(toy.runs(folder))
-        toy.make_tuner(folder, 3, kind=kind).search()
+        make_tuner(folder).search()
         rows = read_rows(folder)
-        assert [row.status for row in rows] == ["COMPLETED"] * 3, number
+        assert [row.status for row in rows] == ["COMPLETED"] * trials, number
         assert {row.trial_id: row.values["x"] for row in rows} == pytest.approx(wanted), number
-        assert len(toy.runs(folder)) - before == 3 - len(finished), number
+        assert len(toy.runs(folder)) - before == trials - len(finished), number
         assert all(row.score == finished.get(row.trial_id, row.score) for row in rows)
     assert kills > 10 // stride
 

@@ -42,8 +42,8 @@ class ToyTuner(SearchTuner):
         return self.hypermodel.fit(trial.hyperparameters, None, *args, **kwargs)
 
 
-def make_tuner(folder, trials, seconds=0.0, kind="random"):
-    oracle = make_oracle(kind, objective("sel:mean_entropy"), trials, 3, 1, 9, 3)
+def make_tuner(folder, trials, seconds=0.0, kind="random", budget=9):
+    oracle = make_oracle(kind, objective("sel:mean_entropy"), trials, 3, 1, budget, 3)
     return ToyTuner(oracle, Toy(folder, seconds), folder, lease=LEASE)
 
 
