@@ -46,12 +46,15 @@ def conclude(out, compare=False):
         print(f"No trial succeeded; the reasons are in the table and in {out}/trial_*/failure.txt.")
         return 1
     comparison = compare_objectives(rows) if compare else []
+    missing = missing_text(rows) if comparison else ""
     config = spaces.apply(TrainConfig(**manifest["config"]), best.values)
     figures = draw(out, rows, manifest, objective, best)
-    text = markdown(manifest, rows, objective, best, comparison, figures)
+    text = markdown(manifest, rows, objective, best, comparison, figures, missing)
     write_text(out / "results.md", text)
     folder = write_best(out, config, best)
     _print(console, out, config, objective, names, best, comparison, figures, folder)
+    if missing:
+        print(f"note: {missing}")
     if compare and not comparison:  # last, so that nothing of the search is lost for it
         print("note: Expected target labels and at least two trials for --compare-objectives; there are none.")
     return 0
@@ -190,6 +193,20 @@ def compare_objectives(rows):
     return table
 
 
+def missing_text(rows):
+    """The sentence on scores that look at the source and that not all trials have; "" if none is missing."""
+    from isra_keras.selection import NEEDS_SOURCE, SCORES
+
+    done = [row for row in rows if row.status == "COMPLETED"]
+    names = [name for name in SCORES if name in NEEDS_SOURCE and any(f"sel:{name}" not in row.metrics for row in done)]
+    if not names:
+        return ""
+    without = [row.trial_id for row in done if any(f"sel:{name}" not in row.metrics for name in names)]
+    which = "the trials" if len(without) == len(done) else f"trials {', '.join(without)}"
+    return (f"{', '.join(names)} are not compared: {which} ran without --compare-objectives and did not look at the source. "
+            "Search with it from the start, in another --out, to have them.")  # fmt: skip
+
+
 def oracle_line(comparison):
     """What the target labels would have chosen, apart from the table of the label-free scores."""
     item = comparison[-1]
@@ -205,7 +222,7 @@ def compared_cells(item):
             f"{item['correlation']:+.2f}"]  # fmt: skip
 
 
-def markdown(manifest, rows, objective, best, comparison, figures):
+def markdown(manifest, rows, objective, best, comparison, figures, missing=""):
     """Text of results.md."""
     names, search = list(manifest["space"]), manifest["search"]
     config = TrainConfig(**manifest["config"])
@@ -222,6 +239,7 @@ def markdown(manifest, rows, objective, best, comparison, figures):
     if comparison:
         cells = map(compared_cells, comparison[:-1])
         lines += ["", "## How each score would have chosen", "", *_table(COMPARED, cells), "", oracle_line(comparison)]
+        lines += ["", f"Missing: {missing}"] if missing else []
     lines += ["", *(f"![{Path(path).stem}]({path})" for path in figures), ""]
     return "\n".join(lines)
 

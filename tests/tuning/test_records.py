@@ -16,6 +16,7 @@ from isra_keras.training.recipes import resolve
 from isra_keras.training.record import folder_lock
 from tuning import records, report
 from tuning import space as spaces
+from tuning.objectives import parse_objective
 
 SEARCH = {"tuner": "random", "objective": "sel:snd", "seeds": 1, "max_trials": 5, "search_seed": 0}
 
@@ -152,6 +153,19 @@ def test_comparison_shows_what_each_score_would_have_chosen():
     assert entropy["gap"] == pytest.approx(0.3) and entropy["correlation"] == pytest.approx(0.5)
     assert oracle["trial"] == "2" and "ORACLE" in oracle["score"]
     assert report.oracle_line(table) == "ORACLE (target labels) would have chosen trial 2: 90.00 %."
+
+
+def test_comparison_says_which_scores_the_trials_do_not_have():
+    rows = [row(0, 0.3, 0.5), row(1, 0.1, 0.6)]
+    text = report.missing_text(rows)
+    assert "dev, source_accuracy, source_risk are not compared: the trials ran without --compare-objectives" in text
+    rows[1].metrics |= {f"sel:{name}": 0.5 for name in ("dev", "source_accuracy", "source_risk")}
+    assert "trials 0 ran without" in report.missing_text(rows)
+    page = report.markdown(json.loads(json.dumps(wanted())), rows, parse_objective("sel:mean_entropy"), rows[1],
+                           report.compare_objectives(rows), [], report.missing_text(rows))  # fmt: skip
+    assert "would have chosen" in page and "Missing: dev" in page
+    rows[0].metrics |= rows[1].metrics
+    assert report.missing_text(rows) == ""
 
 
 def test_best_folder_never_mixes_two_trials(tmp_path):
