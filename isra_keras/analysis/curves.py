@@ -115,7 +115,9 @@ def plot_curves(history, path):
     borders = stage_borders(history)
     columns = min(4, len(panels))
     rows = math.ceil(len(panels) / columns)
-    with style.figure(2.9 * columns, 1.9 * rows + 0.5, rows, columns, squeeze=False) as (made, axes):
+    # The margins are known. Constrained layout measures every label instead, which takes longer than a short training.
+    with style.figure(3.0 * columns, 1.9 * rows + 0.6, rows, columns, squeeze=False, layout="none") as (made, axes):
+        _set_margins(made, rows, columns)
         for axis, panel in zip(axes.flat, panels):
             for border in borders:
                 axis.axvline(border, color=style.GREY, linewidth=0.9, linestyle="--")
@@ -123,10 +125,20 @@ def plot_curves(history, path):
         for axis in axes.flat[len(panels) :]:
             axis.set_visible(False)
         title = "blue: training (line: moving mean of a stage) · green: evaluation on the target · orange: uses target labels"
-        made.suptitle(title + (" · dashed: next stage" if borders else ""), fontsize=9)
-        made.supxlabel("step", fontsize=9)
-        style.save(made, path)
+        height = made.get_size_inches()[1]
+        made.suptitle(title + (" · dashed: next stage" if borders else ""), fontsize=9, y=1 - 0.1 / height, va="top")
+        made.supxlabel("step", fontsize=9, y=0.08 / height, va="bottom")
+        style.save(made, path, tight=columns < 3)  # the title is wider than two panels
     return True
+
+
+def _set_margins(made, rows, columns):
+    """Room for tick labels and titles, in inches."""
+    width, height = made.get_size_inches()
+    left, right, bottom, top, between, above = 0.76, 0.28, 0.48, 0.62, 0.84, 0.52
+    across = (width - left - right - between * (columns - 1)) / columns
+    up = (height - bottom - top - above * (rows - 1)) / rows
+    made.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height, between / across, above / up)
 
 
 def _panel(axis, title, points, colour, limits, borders=()):

@@ -53,17 +53,20 @@ def figure(width, height, rows=1, columns=1, **kwargs):
             plt.close(made)
 
 
-def save(made, path, dpi=150):
+def save(made, path, dpi=150, tight=True):
     """Writes a figure beside its place and renames it, so that a reader never sees half a picture.
 
     Args:
         made: the figure.
         path: .png.
+        dpi: of the picture.
+        tight: cut to what is drawn, which draws it once more to measure it; False where the margins are known.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        made.savefig(partial, dpi=dpi, format=path.suffix[1:], bbox_inches="tight", pad_inches=0.08)
+        cut = {"bbox_inches": "tight", "pad_inches": 0.08} if tight else {}
+        made.savefig(partial, dpi=dpi, format=path.suffix[1:], **cut)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -63,3 +63,35 @@ def test_moving_means_stay_within_a_stage():
 
 def test_few_values_are_one_line():
     assert [list(x) for x, _ in moving_means(np.arange(3.0), np.array([1.0, 0.0, 1.0]), [0, 1])] == [[0, 1, 2]]
+
+
+def test_labels_stay_in_the_picture_and_off_their_neighbours(tmp_path, monkeypatch):
+    """The margins are given, not measured: small rates and large losses have the widest labels."""
+    from isra_keras.analysis import curves, style
+
+    found = []
+
+    def look(made, path, dpi=150, tight=True):
+        made.draw_without_rendering()
+        axes = [axis for axis in made.axes if axis.get_visible()]
+        boxes = [axis.get_position().transformed(made.transFigure) for axis in axes]
+        for axis in axes:
+            texts = [text for ticks, labels, (low, high) in (
+                (axis.get_yticks(), axis.get_yticklabels(), axis.get_ylim()),
+                (axis.get_xticks(), axis.get_xticklabels(), axis.get_xlim()),
+            ) for tick, text in zip(ticks, labels) if low <= tick <= high] + [axis._left_title]  # fmt: skip
+            for text in (text for text in texts if text.get_text()):
+                box = text.get_window_extent()
+                found.append(text.get_text())
+                assert tight or (box.x0 >= 0 and box.y0 >= 0 and box.x1 <= made.bbox.x1 and box.y1 <= made.bbox.y1)
+                others = [other for other, at in zip(boxes, axes) if at is not axis]
+                assert not any(box.overlaps(other) for other in others), text.get_text()
+
+    monkeypatch.setattr(style, "save", look)
+    names = ("loss", "classification", "learning_rate", "receptors", "class2vec", "alignment", "adversarial", "target_entropy")
+    scales = (123456.0, 1e-5, 2.215e-4, 1e7, -1e-5, -98765.0, 1.0, 1e-9)
+    history = [{"kind": "train", "step": 100_000 + 1000 * step, "stage": "adapt"} | {n: s * (step + 1.5) for n, s in zip(names, scales)}
+               for step in range(60)]  # fmt: skip
+    for count in (1, 3, 8):
+        assert curves.plot_curves([{k: v for k, v in line.items() if k not in names[count:]} for line in history], tmp_path / "a.png")
+    assert any("e-05" in text for text in found)
