@@ -9,6 +9,8 @@ import numpy as np
 from isra_keras.analysis import style
 
 ORACLE_TITLE = "accuracy (oracle: target labels)"
+ORACLE = ("accuracy", "oracle_accuracy")
+"""Names of it in a line; the runner writes the second."""
 NOT_PLOTTED = {
     "step", "kind", "time", "seconds", "epoch", "stage", "class_weights", "scores", "checkpoint", "middle_size",
 }  # fmt: skip
@@ -61,9 +63,8 @@ def series(history):
     training, evaluation = {}, {}
     for entry in history:
         if entry.get("kind") == "eval":
-            values = {k: v for k, v in entry.items() if k != "accuracy"} | dict(entry.get("scores") or {})
-            if entry.get("accuracy") is not None:
-                values[ORACLE_TITLE] = entry["accuracy"]
+            values = {k: v for k, v in entry.items() if k not in ORACLE} | dict(entry.get("scores") or {})
+            values |= {ORACLE_TITLE: entry[name] for name in ORACLE if entry.get(name) is not None}
             store = evaluation
         else:
             values, store = entry, training

@@ -30,6 +30,8 @@ def test_series_keeps_the_oracle_apart_and_the_last_of_equal_steps():
     assert training["loss"][1][2] == 9.0 and training["loss"][0] == list(range(0, 100, 2))
     assert evaluation["snd"] == ([40, 80], [45.0, 85.0])
     assert evaluation[ORACLE_TITLE] == ([40, 80], [0.5, 0.5])
+    of_a_run = series([{"kind": "eval", "step": 1, "scores": {"snd": 5.0}, "oracle_accuracy": 0.25}])[1]
+    assert of_a_run == {"snd": ([1], [5.0]), ORACLE_TITLE: ([1], [0.25])}  # never in the colour of the label-free ones
     assert "accuracy" not in evaluation and "class_weights" not in evaluation and "step" not in training
 
 
@@ -89,9 +91,9 @@ def test_labels_stay_in_the_picture_and_off_their_neighbours(tmp_path, monkeypat
 
     monkeypatch.setattr(style, "save", look)
     names = ("loss", "classification", "learning_rate", "receptors", "class2vec", "alignment", "adversarial", "target_entropy")
-    scales = (123456.0, 1e-5, 2.215e-4, 1e7, -1e-5, -98765.0, 1.0, 1e-9)
+    scales = (123456.0, 1e-5, 2.215e-4, 1e7, -1e-7, -98765.0, 1.0, 1e-9)
     history = [{"kind": "train", "step": 100_000 + 1000 * step, "stage": "adapt"} | {n: s * (step + 1.5) for n, s in zip(names, scales)}
                for step in range(60)]  # fmt: skip
     for count in (1, 3, 8):
         assert curves.plot_curves([{k: v for k, v in line.items() if k not in names[count:]} for line in history], tmp_path / "a.png")
-    assert any("e-05" in text for text in found)
+    assert any("e-06" in text for text in found) and any("e+08" in text for text in found)
