@@ -152,6 +152,15 @@ class CheckpointFolder:
             )
         return None
 
+    def newest_state(self):
+        """State of the newest checkpoint whose description can be read, without its arrays; {} if there is none."""
+        for path in self._steps():
+            try:
+                return json.loads(path.read_text(encoding="utf-8"))["state"]
+            except BROKEN:
+                continue
+        return {}
+
     def load_selected(self, name):
         """{name: array} of `save_selected`.
 

@@ -23,7 +23,7 @@ from isra_keras.training.predicting import DomainPredictor
 from isra_keras.training.prepare import check_folder, check_task, freeze, is_longer, load_data, prepared_folder
 from isra_keras.training.progress import Progress
 from isra_keras.training.recipes import is_fresh
-from isra_keras.training.record import Events, Means, Metrics, check_evaluation, report_bad_images, stop_on
+from isra_keras.training.record import Events, Means, Metrics, check_evaluation, finite, report_bad_images, stop_on
 from isra_keras.training.results import RunResult, image_network, is_better, save_network, write_results
 from isra_keras.training.same_data import check_same_data, data_facts
 from isra_keras.training.together import together
@@ -75,6 +75,8 @@ def _run(config, out, resume, callbacks, task, quiet, distribution):
         if config.freeze_backbone and task.kind == "images":
             task = freeze(config, task, quiet)
         check_task(task, config)
+        # Before the folder is touched: a finished run that is to be longer would lose its result.
+        check_same_data(CheckpointFolder(out / "checkpoints").newest_state().get("data"), data_facts(task), out)
         model = build_model(config, task)
         with prepared_folder(out, config, resume):
             return Training(config, task, model, out, Callbacks(callbacks), distribution).run(resume, quiet)
@@ -249,7 +251,7 @@ class Training:
             "step": self.step,
             "stage": self.stages[self.stage].name,
             "scores": self.scores(seen, extra),
-            "oracle_accuracy": _known(oracle_accuracy(seen.logits, labels)),
+            "oracle_accuracy": finite(float(oracle_accuracy(seen.logits, labels))),
             "class_weights": None if weights is None else [float(value) for value in weights],
             "signals": self.check_collapse(evaluation.logits, weights),
         }
@@ -394,7 +396,3 @@ def next_batch(batches, training):
         batch = next(batches)
     training.wait_seconds += time.monotonic() - started
     return batch
-
-
-def _known(value):
-    return None if np.isnan(value) else float(value)

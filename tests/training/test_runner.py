@@ -427,6 +427,7 @@ def test_other_data_are_not_gone_on_with(tmp_path, change, told):
     other = replace(task, class_names=names, source=source, target=target)
     with pytest.raises(UserError, match=f"the data that the run in .*{told}"):
         train(out, True, task=other, iterations=12)
+    assert RunResult.load(out / "result.json").last.step == 8  # the finished run is as it was
     assert train(out, True, task=task, iterations=12).last.step == 12
 
 
