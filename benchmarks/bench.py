@@ -169,7 +169,8 @@ def section(name, title, lines, quick):
     """Rows of the page about a script's lines."""
     made_by = ", ".join(commands(name, lines, quick))
     parts = [f"## {title}", "", f"{made_by}: {sentence(SAME_SCRIPT.get(name, name))} {reading(name, lines)}", ""]
-    hidden = [key for key in HIDDEN if key != "commit" or len({line.get("commit") for line in lines}) == 1]
+    told = [key for key in ("commit", "instructions") if len({line.get(key) for line in lines} - {None}) > 1]
+    hidden = [key for key in HIDDEN if key not in told]
     hidden += LEFT_OUT.get(name, ())
     for probe in dict.fromkeys(kind_of(line) for line in lines):
         shown = [line for line in lines if kind_of(line) == probe]

@@ -27,7 +27,8 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 PAIRS = (("amazon", "caltech10"), ("dslr", "amazon"), ("webcam", "caltech10"))
 STEPS = {"small_cnn": (32, 32, 3), "mobilenet_v2": (96, 96, 3)}
 PARTS = (*STEPS, "glyphs", "office_caltech10_features")
-KEYS = ("probe", "backbone", "side", "data", "precision")
+KEYS = ("probe", "backbone", "side", "data", "precision", "instructions")
+"""What a line is of; the processor too, since some compute bfloat16 and others emulate it."""
 
 
 def main(argv=None):
@@ -42,9 +43,10 @@ def main(argv=None):
     if data_folder():
         runs += [{"dataset": PARTS[-1], "source": source, "target": target}
                  for source, target in PAIRS[: 1 if args.quick else 3]]  # fmt: skip
-    lines = []
+    lines, processor = [], instructions()
 
     def keep(found):
+        found = [{"instructions": processor} | line for line in found]
         lines.extend(found)
         renew("mixed_precision" + "_quick" * args.quick, found, KEYS, args.out)
 
@@ -52,11 +54,10 @@ def main(argv=None):
         keep([step_line(name, STEPS[name], 3 if args.quick else 9)])
     for data in (each for each in runs if each["dataset"] in parts):
         keep(accuracy_lines(data, range(seeds), iterations))
-    print(f"This processor has {instructions()}: {native()}")
+    print(f"This processor has {processor}: {native()}")
     for probe in ("step", "accuracy"):
-        print(
-            table([{k: v for k, v in line.items() if k != "probe"} for line in lines if line["probe"] == probe]), "\n"
-        )
+        shown = [line for line in lines if line["probe"] == probe]
+        print(table([{k: v for k, v in line.items() if k not in ("probe", "instructions")} for line in shown]), "\n")
     if not data_folder():
         print("Skipped what needs ISRA_TEST_DATA.")
 

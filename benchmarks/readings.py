@@ -98,17 +98,19 @@ def growth(lines):
 
 def emulated(lines):
     """Which half precisions the processor of the lines has no instructions for, where they are slower."""
-    processors = list(dict.fromkeys(line["instructions"] for line in lines if line.get("instructions")))
-    slower = [
-        name for name, own in NATIVE.items()
-        if processors and not any(own & set(one.split()) for one in processors)
-        and any(line.get(f"{name}_ratio", 0) > 1 for line in lines)
-    ]  # fmt: skip
-    if not slower:
+    found = {}
+    for name, own in NATIVE.items():
+        slower = [line["instructions"] for line in lines if line.get(f"{name}_ratio", 0) > 1
+                  and line.get("instructions") and not own & set(line["instructions"].split())]  # fmt: skip
+        for processor in dict.fromkeys(slower):
+            found.setdefault(processor, []).append(name)
+    if not found:
         return ""
-    wanted = ", ".join(sorted({one for name in slower for one in NATIVE[name]}))
-    return (f"{' and '.join(slower)}: slower, since the processor ({'; '.join(processors)}) has none of {wanted} and emulates "
-            "them; they are meant for GPUs and for processors that have.")  # fmt: skip
+    said = []
+    for processor, names in found.items():
+        wanted = ", ".join(sorted({one for name in names for one in NATIVE[name]}))
+        said.append(f"{' and '.join(names)}: slower on a processor with {processor}, which has none of {wanted} and emulates it")
+    return "; ".join(said) + ". They are meant for GPUs and for processors that have."
 
 
 def limits(lines):

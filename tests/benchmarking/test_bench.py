@@ -107,6 +107,9 @@ def test_emulation_is_said_of_processors_that_emulate():
     assert "mixed_float16: slower" in readings.emulated([line | {"instructions": "avx512_bf16"}])
     assert "mixed_bfloat16:" not in readings.emulated([line | {"instructions": "avx512_bf16"}])
     assert readings.emulated([line | {"mixed_bfloat16_ratio": 0.5, "mixed_float16_ratio": 0.5}]) == ""
+    both = readings.emulated([line, line | {"instructions": "avx2 avx512_bf16"}])
+    assert "mixed_bfloat16 and mixed_float16: slower on a processor with avx2 fma," in both
+    assert "mixed_float16: slower on a processor with avx2 avx512_bf16," in both
 
 
 def test_reasons_are_made_from_the_lines():
