@@ -134,6 +134,7 @@ def run_grid(cells, out, args):
     from isra_keras.benchmarking.pool import run_cells
     from isra_keras.benchmarking.progress import GridProgress
     from isra_keras.benchmarking.store import Store, commit
+    from isra_keras.data.tasks import folder_task
 
     folders = args.source_dir and [str(Path(one).absolute()) for one in (args.source_dir, args.target_dir)]
     store = Store(out)
@@ -146,7 +147,8 @@ def run_grid(cells, out, args):
             print(("done     " if cell.key in done else "to run   ") + cell.key)
         return 0
     with remembered_warnings() as said:
-        check_data(missing, args.data_dir, folders)
+        task = folder_task(*folders) if folders else None
+        check_data(missing, args.data_dir, folders, task)
     failures, identity = [], commit()
     settings = {
         "data_dir": args.data_dir and str(Path(args.data_dir).absolute()),
@@ -168,7 +170,7 @@ def run_grid(cells, out, args):
 
         run_cells(missing, min(args.jobs, len(missing)), settings, on_message, progress.tick)
     if folders:
-        return _name_the_best(store, cells, failures)
+        return _name_the_best(store, cells, failures, task)
     print(f"{len(cells) - len(failures)} of {len(cells)} cells in {out}; make the report:\n"
           f"  python -m isra_keras.benchmark --report {out} --out RESULTS.md")  # fmt: skip
     return 1 if failures else 0
@@ -187,9 +189,10 @@ def check_same_folders(store, folders):
                         "--out.")  # fmt: skip
 
 
-def _name_the_best(store, cells, failures):
-    """After a user's own grid: all models side by side, and which one to take."""
+def _name_the_best(store, cells, failures, task):
+    """After a user's own grid: all models side by side, which one to take, and what has changed since."""
     from isra_keras.benchmarking.choosing import describe_choices
+    from isra_keras.benchmarking.own_data import changed_since
     from isra_keras.benchmarking.store import latest
 
     print(f"{len(cells) - len(failures)} of {len(cells)} cells in {store.path}")
@@ -197,6 +200,9 @@ def _name_the_best(store, cells, failures):
     lines = [line for key, line in latest(store.lines()).items() if key in keys]
     if len(failures) < len(cells):
         print(describe_choices(lines))
+    changed = changed_since([line for line in lines if line["status"] == "done"], task)
+    if changed:
+        print(f"\n{changed}")
     return 1 if failures else 0
 
 

@@ -9,14 +9,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from isra_keras import benchmark, cli, predict
+from isra_keras.benchmarking import own_data
 from isra_keras.benchmarking.choosing import describe_choices
 from isra_keras.benchmarking.votes import pack
+from isra_keras.data.domain import Domain
 from isra_keras.errors import UserError
 from tests.benchmarking.lines import line
 from tests.benchmarking.small_features import GIVEN, write_features
@@ -122,6 +125,12 @@ def test_all_on_my_own_folders_and_which_to_trust(own_folders, tmp_path, monkeyp
     assert len({json.loads(row)["target_files"] for row in before.splitlines()}) == 1
     assert cli.run(benchmark.main, args) == 0
     assert capfd.readouterr().out.endswith(said), "nothing runs twice"
+    assert "folders changed" not in said
+    (photo,) = Path("photos/red").glob("3.png")
+    photo.rename("photos/red/9.png")
+    assert cli.run(benchmark.main, args) == 0
+    assert "2 of 2 models were trained before the folders changed (target: others, or other names)" in capfd.readouterr().out
+    Path("photos/red/9.png").rename(photo)
     assert benchmark.main(["--choose", "runs/benchmark/catalogue-photos.jsonl"]) == 0
     assert f"Take {row}, seed 0" in capfd.readouterr().out
     assert benchmark.main(["--report", "runs/benchmark/catalogue-photos.jsonl", "--out", "R.md"]) == 0
@@ -189,6 +198,26 @@ def test_only_models_on_the_photos_of_the_newest_vote(digests, left):
     said = describe_choices(rows)
     assert (f"Left out: {left} of 4 models, whose target had other photos" in said) == bool(left)
     assert said.count(", seed 0 |") == 4 - left and ("let all" in said) == (left < 2)
+
+
+def test_models_of_other_classes_do_not_vote():
+    """Votes are numbers of classes: with a class more in the catalogue they would mean other ones."""
+    rows = [row | {"data": {"classes": classes}} for row, classes in zip(
+        voters([0, 1], [0, 1], [0, 1], [1, 1]), ([2, "a"], [3, "b"], [3, "b"], [3, "b"]))]  # fmt: skip
+    assert "Left out: 1 of 4 models" in describe_choices(rows) and "Source only" not in describe_choices(rows)
+
+
+def test_what_changed_in_the_folders_is_told():
+    def task(names=("a", "b"), labels=(0, 1)):
+        domain = Domain("photos", list(names), np.array(labels), arrays=np.zeros((len(labels), 2), "float32"))
+        return SimpleNamespace(class_names=names, source=domain, target=domain)
+
+    before = {"data": own_data.folder_facts(task())}
+    assert own_data.changed_since([before], task()) is None
+    said = own_data.changed_since([before, {}], task(("a", "b", "c"), (0, 1, 2)))
+    assert said.startswith("1 of 2 models") and "classes: 2 then, 3 now; source: 2 then, 3 now; target" in said
+    assert "source: others, or other names" in own_data.changed_since([before], task(labels=(1, 0)))
+    assert "target: other photos" in own_data.changed_since([{"target_files": "abc"}], task()), "an older line"
 
 
 @pytest.mark.parametrize("digests", ["----", "--bb", "bbbb"])

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from isra_keras.benchmarking.grid import FOLDERS, cell_config, folders_id
+from isra_keras.benchmarking.own_data import folder_facts, target_files
 from isra_keras.benchmarking.reuse import DATA_NAMES, FROZEN_NAMES, ModelShelf
 from isra_keras.benchmarking.store import LINE_FORMAT
 from isra_keras.benchmarking.votes import ABSENT, pack
@@ -65,7 +66,7 @@ def run_cell(cell, data_dir=None, work=None, threads=1, progress=None, folders=N
 
     Returns:
         dict, the cell's line without "commit", "warm" where the model's steps had been compiled by an earlier cell; of a
-        user's own folders with "run", the run folder, "folders", and "target_files", which tells apart what photos lay there.
+        user's own folders with "run", the run folder, "folders", "target_files" and "data", which tell apart what lay there.
 
     Raises:
         UserError, Interrupted: as `isra_keras.run`.
@@ -92,7 +93,7 @@ def run_cell(cell, data_dir=None, work=None, threads=1, progress=None, folders=N
         "status": "done",
         "config": {name: value for name, value in vars(config).items() if name not in LEFT_OUT and value is not None},
         **line,
-        **({"folders": folders_id(*folders), "target_files": target_files(config)} if own else {}),
+        **({"folders": folders_id(*folders), **own_data(config)} if own else {}),
         **({"run": os.path.relpath(out)} if kept else {}),
         "seconds": round(time.monotonic() - started, 2),
         "peak_memory_mb": round(peak_memory()),
@@ -109,9 +110,9 @@ def load_cached(config):
     return _load(*_data_key(config))[0]
 
 
-def target_files(config):
-    """Digest of the names of the target's files; None where it has none. As cached as the task."""
-    return _load(*_data_key(config))[1]
+def own_data(config):
+    """{"target_files", "data"} of a user's own folders. As cached as the task."""
+    return dict(_load(*_data_key(config))[1])
 
 
 def _data_key(config):
@@ -121,11 +122,11 @@ def _data_key(config):
 
 @functools.lru_cache(maxsize=2)
 def _load(*pairs):
-    """(`Task`, `target_files`). Frozen features know their files no longer, so these are asked first."""
+    """(`Task`, `own_data`). Frozen features know their files no longer, so these are asked first."""
     config = TrainConfig(**dict(pairs))
     task = load_data(TrainConfig(**{**dict(pairs), "freeze_backbone": False}), quiet=True)
-    files = task.target.paths and task.target.paths.digest()[:12]
-    return (freeze(config, task, quiet=True) if config.freeze_backbone else task), files
+    own = (("target_files", target_files(task)), ("data", folder_facts(task)))
+    return (freeze(config, task, quiet=True) if config.freeze_backbone else task), own
 
 
 @functools.lru_cache(maxsize=16)

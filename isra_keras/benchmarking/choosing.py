@@ -6,6 +6,7 @@ import numpy as np
 
 from isra_keras.benchmarking.evidence import candidates_of, labelled
 from isra_keras.benchmarking.grid import FOLDERS
+from isra_keras.benchmarking.own_data import comparable
 from isra_keras.benchmarking.report_parts import failures_of, groups_of
 from isra_keras.benchmarking.shipping import deliveries, delivery_table, summary_table
 from isra_keras.benchmarking.statistics import runs_of
@@ -33,7 +34,7 @@ def describe_runs(runs, newest=None):
         newest: line of the newest of them, the last one if None; runs on other photos than its own are left out.
     """
     every, newest = runs, newest or runs[-1].line
-    runs = [run for run in every if same_photos(run.line, newest)]
+    runs = [run for run in every if comparable(run.line, newest)]
     candidates = [kept_candidate(run) for run in runs]
     shipped, ranks = choose(candidates, ENSEMBLE), badness(candidates, ENSEMBLE)
     best, reason = candidates.index(shipped.candidate), shipped.reason
@@ -67,7 +68,7 @@ def describe_runs(runs, newest=None):
         note += " The accuracy is by the folder's own labels, which decide nothing here."
     if len(runs) < len(every):
         note += (f" Left out: {len(every) - len(runs)} of {len(every)} models, whose target had other photos than that of the "
-                 "newest one (added, removed or renamed since); another --out trains all on the photos of today.")  # fmt: skip
+                 "newest one (added, removed or renamed since), or whose classes were others; another --out trains all anew.")  # fmt: skip
     table = Table(runs[best].cell.task, [columns[index] for index in kept],
                   [[row[index] for index in kept] for row in rows], note).markdown()  # fmt: skip
     taken = f"Take {model_name(runs[best])}: {reason}."
@@ -83,17 +84,6 @@ def describe_runs(runs, newest=None):
 def model_name(run):
     """ "BA3US, seed 0"."""
     return f"{method_name(run.cell.row)}, seed {run.cell.seed}"
-
-
-def same_photos(line, newest):
-    """Whether the runs of two lines predicted the same rows, as far as the lines know: before there was a digest of the
-    files' names in them, by the number of rows alone."""
-    digests = line.get("target_files"), newest.get("target_files")
-    return _rows(line) == _rows(newest) and (None in digests or digests[0] == digests[1])
-
-
-def _rows(line):
-    return len(unpack(line["vote"])[0]) if line.get("vote") else line.get("samples")
 
 
 def agreements(runs, sound):

@@ -181,13 +181,14 @@ def read_grid(path):
     return list(dict.fromkeys(cells))
 
 
-def check_data(cells, data_dir=None, folders=None):
+def check_data(cells, data_dir=None, folders=None, task=None):
     """Looks for the data of all cells before the first one starts, and checks the values that the user gave.
 
     Args:
         cells: list of `Cell`.
         data_dir: where datasets lie, or None for the environment's.
         folders: (source, target) of a user's own, or None.
+        task: their `Task`; None reads them.
 
     Raises:
         UserError: a dataset is missing: says where to get it; an impossible value of --set; a batch that the folders are
@@ -197,7 +198,7 @@ def check_data(cells, data_dir=None, folders=None):
     from isra_keras.data.tasks import folder_task, protocol_of, resolve_task_name
 
     if folders and cells:
-        _check_configurations(cells, data_dir, folders, folder_task(*folders))
+        _check_configurations(cells, data_dir, folders, task or folder_task(*folders))
         return
     _check_configurations(cells, data_dir)
     for dataset in dict.fromkeys(cell.dataset for cell in cells):

@@ -92,7 +92,7 @@ def test_photos_are_told_apart_by_name_also_where_only_their_features_are_left(f
     def digest(place):
         config = TrainConfig(source_dir=str(tmp_path / "catalogue"), target_dir=str(tmp_path / place), freeze_backbone=frozen)
         assert (load_cached(config).target.paths is None) == frozen
-        return cell.target_files(config)
+        return cell.own_data(config)["target_files"]
 
     for name in ("catalogue/red/0", "catalogue/blue/1", "photos/0", "photos/1", "moved/0", "moved/1", "renamed/0", "renamed/2"):
         path = tmp_path / f"{name}.png"
