@@ -292,6 +292,25 @@ class Objective(keras.layers.Layer):
         """The stretches of training, in order; their shares sum to one."""
         return (Stage(),)
 
+    def add_target_labels(self, name, sizes):
+        """An int32 weight (N_t,): a label for each target sample, by its index; -1, none, at first."""
+        return self.add_weight(
+            shape=(max(sizes.get("target", 0), 1),), dtype="int32", trainable=False, name=name,
+            initializer=lambda shape, dtype=None: -ops.ones(shape, "int32"),
+        )  # fmt: skip
+
+    def labels_at(self, kept, indices):
+        """int32 (n,): rows `indices` of a weight of `add_target_labels`.
+
+        Raises:
+            ValueError: the model was not told how many target samples there are.
+        """
+        if kept.shape[0] == 1 < (indices.shape[0] or 0):
+            raise ValueError(f"Expected the number of target samples, as '{self.name}' keeps a label for each; received a batch "
+                             f"of {indices.shape[0]} and no number. AdaptationModel(..., sizes={{'source': N_s, 'target': N_t}}) "
+                             "has it.")  # fmt: skip
+        return ops.take(kept, indices, axis=0)
+
     def call(self, views, context):
         return self.loss_terms(views, context)
 

@@ -13,6 +13,7 @@ What KerasTuner 1.4.8 can't, and how it is mended here:
 """
 
 import contextlib
+import math
 import os
 import sys
 import threading
@@ -61,8 +62,20 @@ def address():
 
 
 def patience():
-    """Seconds that a worker waits for the chief: `PATIENCE`, or ISRA_TUNE_PATIENCE of the environment."""
-    return float(os.environ.get("ISRA_TUNE_PATIENCE", PATIENCE))
+    """Seconds that a worker waits for the chief: `PATIENCE`, or ISRA_TUNE_PATIENCE of the environment.
+
+    Raises:
+        UserError: it is no number above 0.
+    """
+    given = os.environ.get("ISRA_TUNE_PATIENCE", PATIENCE)
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0.0 < seconds < math.inf:
+        raise UserError(f"Expected ISRA_TUNE_PATIENCE, seconds that a worker waits for its chief, as a number above 0; received "
+                        f"'{given}'.")  # fmt: skip
+    return seconds
 
 
 def is_loopback():

@@ -72,15 +72,12 @@ class A2KT(Objective):
     def build_parts(self, feature_dim, num_classes, pooled_dim, sizes):
         self.head = PrototypeHead(num_classes, self.temperature, name="prototypes")
         self.head.build((None, feature_dim))
-        self.selected_labels = self.add_weight(  # (N_t,), -1 where not selected
-            shape=(max(sizes.get("target", 0), 1),), dtype="int32", trainable=False, name="selected_labels",
-            initializer=lambda shape, dtype=None: -ops.ones(shape, "int32"),
-        )  # fmt: skip
+        self.selected_labels = self.add_target_labels("selected_labels", sizes)  # -1 where not selected
         self.active = self.add_weight(shape=(num_classes,), initializer="zeros", trainable=False, name="active")
 
     def loss_terms(self, views, context):
         source, target, classes = views.source, views.target, self.active.shape[0]
-        pseudo_labels = ops.take(self.selected_labels, target.indices, axis=0)
+        pseudo_labels = self.labels_at(self.selected_labels, target.indices)
         active = ops.convert_to_tensor(self.active)
         active = ops.where(ops.any(active > 0), active, ops.ones_like(active))
         members = ops.one_hot(source.labels, classes, dtype="float32")

@@ -86,16 +86,13 @@ class SHOT(Objective):
 
     def build_parts(self, feature_dim, num_classes, pooled_dim, sizes):
         self.sizes = dict(sizes)
-        self.pseudo_labels = self.add_weight(  # (N_t,), -1 before the first evaluation
-            shape=(max(sizes.get("target", 0), 1),), dtype="int32", trainable=False, name="pseudo_labels",
-            initializer=lambda shape, dtype=None: -ops.ones(shape, "int32"),
-        )  # fmt: skip
+        self.pseudo_labels = self.add_target_labels("pseudo_labels", sizes)  # -1 before the first evaluation
 
     def loss_terms(self, views, context):
         if context.stage == "source":
             losses = cross_entropy(views.source.logits, views.source.labels, self.label_smoothing)
             return {"classification": ops.mean(losses)}
-        labels = ops.take(self.pseudo_labels, views.target.indices, axis=0)
+        labels = self.labels_at(self.pseudo_labels, views.target.indices)
         return self.adaptation_terms(views.target.logits, labels)
 
     def adaptation_terms(self, logits, pseudo_labels):
@@ -118,6 +115,9 @@ class SHOT(Objective):
             if evaluation.source is None:
                 raise ValueError("Expected an evaluation with the source, for ISRA (TargetEvaluation: source, source_labels).")
             found = np.asarray(getattr(evaluation.source, self.aligned), "float32")
+            if not self.sizes.get("source") and len(found) > 1:
+                raise ValueError("Expected the number of source samples, of which ISRA on SHOT keeps features; received none. "
+                                 "AdaptationModel(..., sizes={'source': N_s, 'target': N_t}) has it.")  # fmt: skip
             order = np.random.default_rng(0).permutation(len(found))
             self.source_rows.assign(found[np.resize(order, self.source_rows.shape[0])])
 

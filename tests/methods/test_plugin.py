@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from isra_keras.methods import METHODS, get_method
-from isra_keras.model import NETWORK_PARTS
+from isra_keras.model import NETWORK_PARTS, AdaptationModel
 from isra_keras.semantic import SemanticAlignment
 from tests.gradients import values_and_gradients
-from tests.methods.objective_test import assert_pairwise_sums, evaluate, make_batch, make_model, optimizer
+from tests.methods.objective_test import ROWS, assert_pairwise_sums, evaluate, make_batch, make_model, optimizer
 
 SMALL = {"discriminator_width": 8, "threshold": 0, "hidden": (8, 6)}
 PLUGIN_TERMS = ("class2vec", "receptors", "alignment")
@@ -84,3 +84,23 @@ def test_a_switch_with_no_weight_trains_as_the_plain_method(name):
         for a, b in zip(variables, with_plugin.parts()[part]):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7, err_msg=part)
     assert_pairwise_sums(with_plugin)
+
+
+@pytest.mark.parametrize("name", ["a2kt", "shot"])
+def test_a_label_for_each_sample_takes_their_number(name):
+    """TensorFlow said which index of a tensor is out of range."""
+    network = make_model(get_method(name)).network
+    model = AdaptationModel(network, get_method(name)(), max_iterations=20, eval_interval=5)
+    model.compile(optimizer())
+    model.stage = model.stages()[-1]
+    with pytest.raises(ValueError, match=r"number of target samples.*sizes="):
+        model.train_on(make_batch(model, 0))
+
+
+def test_features_of_source_samples_take_their_number():
+    """ISRA on SHOT aligned with the features of one sample."""
+    cls = get_method("shot")
+    model = AdaptationModel(make_model(cls).network, cls(), SemanticAlignment(3, receptor_width=4), sizes={"target": ROWS})
+    model.compile(optimizer())
+    with pytest.raises(ValueError, match=r"number of source samples.*sizes="):
+        model.update(evaluate(model))

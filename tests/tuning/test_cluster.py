@@ -246,6 +246,13 @@ def test_half_of_the_variables_is_refused(monkeypatch):
         cluster.role()
 
 
+@pytest.mark.parametrize("given", ["soon", "0", "-1", "nan", "inf", ""])
+def test_patience_is_a_number(monkeypatch, given):
+    monkeypatch.setenv("ISRA_TUNE_PATIENCE", given)
+    with pytest.raises(UserError, match="ISRA_TUNE_PATIENCE.*number above 0"):
+        cluster.patience()
+
+
 def test_commands_of_the_processes_leave_the_workers_out():
     words = ["--local-workers", "3", "--out", "x", "--local-workers=2", "--seeds", "2"]
     assert search.without_workers(words) == ["--out", "x", "--seeds", "2"]
