@@ -1,6 +1,7 @@
 """README.md says what is so: its figures are the committed results, its commands and options exist."""
 
 import re
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,33 @@ def test_table_of_glyphs_is_the_committed_one():
     assert len(rows) == 8  # four label-free, four of the upper bound
     for row in rows[:4]:
         assert row in README, row
+
+
+def results(title):
+    """{method: {column: cell}} of a table of RESULTS.md."""
+    rows = (ROOT / "RESULTS.md").read_text(encoding="utf-8").split(f"\n**{title}**\n\n")[1].split("\n\n")[0].splitlines()
+    head, _, *body = ([cell.strip().strip("*") for cell in row.strip("|").split("|")] for row in rows)
+    return {cells[0]: dict(zip(head, cells)) for cells in body}
+
+
+def test_table_of_methods_is_that_of_the_results():
+    def rounded(cell, sign=""):
+        return f"{Decimal(cell.split()[0]).quantize(Decimal('0.1'), ROUND_HALF_UP):{sign}}"
+
+    sides = [(results("pacs_features: label-free selection"), results("pacs_features: ISRA against without, the same bottleneck")),
+             (results("office_caltech10_features: label-free selection"),
+              results("office_caltech10_features: ISRA against without, label-free selection"))]  # fmt: skip
+    methods = [name for name in sides[0][0] if "ISRA" not in name]
+    assert len(methods) == 14
+    for name in methods:
+        cells = [name]
+        for plain, paired in sides:
+            gain = paired[f"{name} + ISRA (reference)"]
+            cells += [rounded(plain[name]["Avg"]), rounded(gain["all"], "+"), gain["p (Wilcoxon)"]]
+        assert f"| {' | '.join(cells)} |" in README
+    votes = [results(f"{name}: models voting together") for name in ("pacs_features", "office_caltech10_features")]
+    own = rounded(votes[0]["Vote of all models"]["mean accuracy"]), rounded(votes[1]["Vote of those without ISRA"]["mean accuracy"])
+    assert f"**{own[0]}** | | | **{own[1]}**" in README
 
 
 @pytest.mark.slow
