@@ -154,12 +154,14 @@ class CellTraining(Training):
         kept: leave a complete run folder.
     """
 
+    kept_state = (*Training.kept_state, "voting", "vote")
+
     def __init__(self, config, task, model, out, threads=1, progress=None, light=True, kept=False):
         super().__init__(config, task, model, out, Callbacks())
         self.data_threads, self.report, self.light, self.kept = threads, progress, light, kept
         self.probe = None if kept else reference_predictions(config, task)
         self.watch = CollapseWatch(self.probe)
-        self.seen, self.voting, self.vote = None, None, None
+        self.seen, self.voting, self.vote, self.considered = None, None, None, 0
         if not kept:
             self.events = _Nothing()
         if light:
@@ -174,15 +176,10 @@ class CellTraining(Training):
         if self.report is not None and self.steps % 50 == 0:
             self.report(self.step, self.config.iterations)
 
-    def evaluate(self):
-        super().evaluate()
-        self.keep_vote(self.history[-1])
-
     def keep_vote(self, entry):
         """Remembers the predictions of the best sound evaluation of the final stage, by the label-free score.
 
-        Source only cannot have collapsed by adapting, and a backbone from scratch may leave its source model behind. What an
-        image run had before it was killed is not remembered.
+        Source only cannot have collapsed by adapting, and a backbone from scratch may leave its source model behind.
         """
         plain = self.config.method == "source_only" and not self.config.semantic
         plain |= self.task.kind == "images" and is_fresh(self.config.backbone, self.config.weights)
@@ -215,13 +212,18 @@ class CellTraining(Training):
         return self.watch.check(self.step, logits, weights)
 
     def restore(self):
-        return False if self.light else super().restore()
+        found = not self.light and super().restore()
+        self.considered = len(self.history)
+        return found
 
     def leave_stage(self):
         if not self.light:
             super().leave_stage()
 
     def save(self):
+        if len(self.history) > self.considered:
+            self.keep_vote(self.history[-1])
+            self.considered = len(self.history)
         if not self.light:
             super().save()
 

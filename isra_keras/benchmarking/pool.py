@@ -173,6 +173,7 @@ def _load(threads):
     """Loads TensorFlow, held to its share of threads; returns a function of (cell, settings, pipe)."""
     import tensorflow as tf
 
+    tf.get_logger().setLevel("ERROR")  # every cell traces its step anew, which TensorFlow would warn of
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     for device in tf.config.list_physical_devices("GPU"):  # several workers share one

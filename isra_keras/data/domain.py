@@ -32,6 +32,7 @@ class Domain:
         paths: n image files, kept as `isra_keras.data.paths.Paths`, or None.
         arrays: uint8 (n, height, width, 3) images or float32 (n, p) features, or None.
         bad_images: files that were left out, with the reason.
+        files: digest of the names of the image files that arrays of features were made of, or None.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Domain:
     paths: Sequence[str] | None = None
     arrays: np.ndarray | None = field(default=None, repr=False)
     bad_images: tuple[BadImage, ...] = ()
+    files: str | None = None
 
     def __post_init__(self):
         if (self.paths is None) == (self.arrays is None):

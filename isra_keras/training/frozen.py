@@ -21,6 +21,7 @@ from isra_keras.data.decode import BadImageError, decode_resized
 from isra_keras.data.domain import BadImage
 from isra_keras.data.image_folder import summary
 from isra_keras.data.pairs import evaluation_dataset, own_threads, plain_errors
+from isra_keras.data.paths import Paths
 from isra_keras.data.reader import DEFAULT_SIZE, late_bad_images
 from isra_keras.errors import UserError
 
@@ -114,8 +115,9 @@ def _with_features(domain, config, backbone, quiet):
         raise UserError(f"Expected readable images; {summary(bad)}. Remove or replace them, or pass over bad ones "
                         "(--on-bad-image skip).")  # fmt: skip
     labels = np.delete(domain.labels, sorted(late))
+    names = Paths([path for row, path in enumerate(domain.paths) if row not in late]) if late else domain.paths
     return replace(domain, paths=None, arrays=np.concatenate([features for features, _ in parts]), labels=labels,
-                   bad_images=(*domain.bad_images, *bad))  # fmt: skip
+                   bad_images=(*domain.bad_images, *bad), files=names and names.digest())  # fmt: skip
 
 
 def _chunks(domain, config, backbone, folder, quiet):

@@ -93,6 +93,7 @@ class Training:
     """
 
     data_threads = None  # as many as there are cores
+    kept_state = ("stage", "local", "evaluated", "history", "best")  # names of what a checkpoint has as it is
 
     def __init__(self, config, task, model, out, callbacks, distribution=None):
         self.distribution = distribution or Distribution()
@@ -114,6 +115,11 @@ class Training:
     @property
     def in_final_stage(self):
         return self.stage == len(self.stages) - 1
+
+    @property
+    def before_adaptation(self):
+        """Whether this stage learns from source labels alone, and others follow."""
+        return self.stages[self.stage].source_only and not self.in_final_stage
 
     def set_lengths(self, lengths):
         """Steps of each stage; the stages' shares are made to say the same, to the step."""
@@ -286,13 +292,13 @@ class Training:
     def check_collapse(self, logits, weights):
         """{name: signal} of this evaluation against the last one before adaptation began; warns once.
 
-        That is the last of the stage before the final one, a warm-up's or the method's own; of a run in one stage it is
-        the first evaluation of all, and only what happens after it is noticed. There is no warning from source only,
+        That is the last of a stage on source labels alone, a warm-up's or the method's own; without such a stage (SLM's warm
+        start adapts) it is the first of all, and only what happens after it is noticed. There is no warning from source only,
         which does not adapt, nor where the backbone started from scratch: a sound adaptation leaves the predictions
         of so weak a source model behind.
         """
         self.watch.warn = self.progress.message if self.can_collapse() else None
-        if not self.in_final_stage:
+        if self.before_adaptation:
             self.watch.reference = None
         fresh = self.watch.reference is None
         signals = self.watch.check(self.step, logits, weights)
@@ -309,9 +315,9 @@ class Training:
         return self.config.guard and not self.config.reference_quirks and self.can_collapse()
 
     def may_be_kept(self):
-        """Whether this evaluation may be selected: those of the final stage, and the last one before it as a refuge."""
-        before = self.stage == len(self.stages) - 2 and self.local == self.lengths[self.stage]
-        return self.in_final_stage or (before and self.guards())
+        """Whether this evaluation may be selected: those of the final stage, and the last before adaptation as a refuge."""
+        last = self.before_adaptation and self.local == self.lengths[self.stage]
+        return self.in_final_stage or (last and self.guards())
 
     def needs_source(self):
         return self.model.method.needs_source_evaluation or self.config.select in NEEDS_SOURCE
@@ -327,11 +333,7 @@ class Training:
     def save(self):
         """Writes a checkpoint of this moment."""
         state = {
-            "stage": self.stage,
-            "local": self.local,
-            "evaluated": self.evaluated,
-            "history": self.history,
-            "best": self.best,
+            **{name: getattr(self, name) for name in self.kept_state},
             "selected": self.selected_file,
             "means": self.means.values(),
             "lengths": self.lengths,
@@ -353,8 +355,8 @@ class Training:
         for number in range(state["stage"] + 1):
             self.begin(number)
         restore(self.model.state_variables(), arrays)
-        for name in ("stage", "local", "evaluated", "history", "best"):
-            setattr(self, name, state[name])
+        for name in self.kept_state:
+            setattr(self, name, state.get(name, getattr(self, name)))
         self.selected_file, self.means.logs = state["selected"], state.get("means", [])
         self.recent = [{} for _ in self.means.logs]  # of these steps the samples are no longer known
         self.watch.reference = self.checkpoints.load_reference(self.step)

@@ -121,7 +121,9 @@ def test_images_keep_checkpoints_and_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr(CellTraining, "train_step", stop_after_three)
     with pytest.raises(Interrupted):
         run_cell(cell, work=str(tmp_path))
+    monkeypatch.setattr(CellTraining, "keep_vote", lambda self, entry, keep=CellTraining.keep_vote: self.step < 4 and keep(self, entry))
     line = run_cell(cell, work=str(tmp_path))
+    assert line["vote"]["step"] == 2, "a vote of before is remembered"
     assert taken == [0, 1, 2, 3, 2, 3], "goes on from the checkpoint of step 2"
     assert line["evaluations"]["step"] == [2, 4] and line["status"] == "done"
     assert not list(tmp_path.iterdir()), "a finished run's checkpoints are removed"

@@ -21,6 +21,7 @@ from isra_keras.training.callbacks import RunCallback
 from isra_keras.training.interrupt import Interrupted
 from isra_keras.training.recipes import resolve
 from isra_keras.training.runner import run
+from isra_keras.training.same_data import check_same_data, data_facts
 from tests.data.made import pixels, save, undecodable
 from tests.training.small_task import SMALL, images_task
 
@@ -188,6 +189,20 @@ def test_stopped_and_resumed_it_ends_with_the_same_bits(place, tmp_path):
         np.testing.assert_array_equal(one, other)
     source, _ = load_run(tmp_path / "cut")
     assert keras.models.load_model(tmp_path / "cut" / "source_model.keras").input_shape == source.input_shape
+
+
+def test_features_of_other_photos_are_not_gone_on_with(place, tmp_path):
+    """Of features only their number and labels were compared: renamed photos, in another order, went unnoticed."""
+    task = folder_task(place / "source", place / "target")
+    facts = data_facts(frozen.frozen_task(config(place), task))
+    check_same_data(facts, facts, "run")
+    shutil.copytree(place / "target", tmp_path / "target")
+    (tmp_path / "target" / "a" / "0.png").rename(tmp_path / "target" / "a" / "9.png")
+    other = data_facts(frozen.frozen_task(config(place), folder_task(place / "source", tmp_path / "target")))
+    with pytest.raises(UserError, match="other files or labels in the target"):
+        check_same_data(facts, other, "run")
+    older = {**facts, "target": {name: facts["target"][name] for name in ("samples", "digest")}}
+    check_same_data(older, other, "run")  # of a version that did not keep the names
 
 
 def test_a_benchmark_of_own_folders_keeps_run_folders(place, tmp_path):

@@ -343,6 +343,17 @@ def test_without_a_stage_before_the_best_of_the_collapsed_is_kept(tmp_path, coll
     assert result.selected == train(tmp_path / "free", iterations=12, guard=False).selected
 
 
+def test_what_adapts_is_no_reference_and_no_refuge(tmp_path, collapsing):
+    """SLM's warm start is adversarial: what collapsed in it was kept as the model from before adaptation."""
+    given = {"method": "slm", "semantic": False, "iterations": 12, "eval_interval": 2,
+             "method_options": {"warm_share": 0.5, "discriminator_width": 4}}  # fmt: skip
+    collapsing(8, 10, 12)
+    result = train(tmp_path / "run", **given)
+    assert result.selected.step > 6 and not (tmp_path / "run" / "source_model.keras").exists()
+    signals = [entry["signals"]["agreement"] for entry in lines(tmp_path / "run", "eval")]
+    assert signals[0] == 1.0 and signals[2] < 1.0, "the first evaluation stays what others are compared with"
+
+
 def test_a_deterministic_sum_does_not_depend_on_whose_memory_is_free():
     """In a process of its own: determinism cannot be taken back."""
     code = """
