@@ -298,11 +298,8 @@ def make_servicer(oracle, watcher=None):
                     return protos.get_service().EndTrialResponse()
                 try:
                     super().EndTrial(request, context)
-                except RuntimeError as error:  # KerasTuner's limit of failures in a row
+                except RuntimeError as error:  # the limit of failures in a row; the trial is saved
                     self.failure = error
-                    oracle.ongoing_trials = {k: t for k, t in oracle.ongoing_trials.items() if t.trial_id != trial_id}
-                    oracle._save_trial(oracle.trials[trial_id])
-                    oracle.save()
             if watcher is not None:
                 watcher.trial_ended(oracle.trials[trial_id])
             return protos.get_service().EndTrialResponse()

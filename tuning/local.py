@@ -9,8 +9,12 @@ import time
 from pathlib import Path
 
 from isra_keras.errors import UserError
+from tuning.records import read_rows
 
 MAX_RESTARTS = 5
+"""Deaths of a process while no trial ends."""
+PATIENCE = 60.0
+"""Seconds that workers have to stop: they notice between steps, and an evaluation or a compilation may take long."""
 PARENT = "ISRA_TUNE_PARENT"
 
 
@@ -27,7 +31,7 @@ class LocalCluster:
         self.command, self.logs = list(command), Path(folder) / "logs"
         self.names = ["chief", *(f"worker{number}" for number in range(workers))]
         self.port, self.workers = free_port(), workers
-        self.processes, self.restarts = {}, dict.fromkeys(self.names, 0)
+        self.processes, self.restarts, self.ended = {}, dict.fromkeys(self.names, 0), 0
 
     def __enter__(self):
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -39,13 +43,17 @@ class LocalCluster:
         for process in self.processes.values():
             if process.poll() is None:
                 process.terminate()
-        ends = time.monotonic() + 10
+        ends, killed = time.monotonic() + PATIENCE, False
         for process in self.processes.values():
             try:
                 process.wait(max(ends - time.monotonic(), 0.1))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+                killed = True
+        if killed:  # by us: that says nothing against the trials that were running
+            for path in self.logs.parent.glob("trial_*/attempts.json"):
+                path.unlink(missing_ok=True)
 
     def start(self, name):
         """Starts the process of that name; a worker that had died gets its own trial again."""
@@ -79,10 +87,13 @@ class LocalCluster:
                 return True
             if code == 2:
                 raise UserError(self.last_line(name))
+            ended = sum(row.status in ("COMPLETED", "FAILED") for row in read_rows(self.logs.parent))
+            if ended > self.ended:  # the search goes on: deaths of before were other trials'
+                self.ended, self.restarts = ended, dict.fromkeys(self.names, 0)
             self.restarts[name] += 1
             if self.restarts[name] > MAX_RESTARTS:
                 raise UserError(
-                    f"Expected {name} to live; it died {MAX_RESTARTS + 1} times. See '{self.logs}/{name}.log'."
+                    f"Expected {name} to live; it died {MAX_RESTARTS + 1} times and no trial ended. See '{self.logs}/{name}.log'."
                 )
             self.start(name)
         return False

@@ -59,6 +59,13 @@ class Durable:
         self.end_order = whole[self.ended_before :][-self.max_consecutive_failed_trials :]
         try:
             super()._check_consecutive_failures()
+        except RuntimeError:  # it ends the search before the trial that ends it is saved: that one would be run again
+            last = whole[-1]
+            self.end_order = whole
+            self.ongoing_trials = {k: t for k, t in self.ongoing_trials.items() if t.trial_id != last}
+            self._save_trial(self.trials[last])
+            self.save()
+            raise
         finally:
             self.end_order = whole
 

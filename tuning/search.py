@@ -73,6 +73,8 @@ def main(argv=None):
     for name in ("max_trials", "seeds", "max_failures", "local_workers"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"Expected --{name.replace('_', '-')} of at least 1; received {getattr(args, name)}.")
+    if args.search_seed < 0:
+        raise UserError(f"Expected --search-seed of at least 0; received {args.search_seed}.")
     if not 0 < args.lease < float("inf"):
         raise UserError(f"Expected --lease of some seconds, above 0; received {args.lease}.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -193,6 +195,7 @@ def _run_tuner(args, out, config, objective, space):
 
     quiet = args.quiet or bool(os.environ.get(local.PARENT))
     with View(out, objective, names, args.max_trials, seeds=args.seeds, quiet=quiet) as view:
+        from isra_keras.selection import NEEDS_SOURCE
         from isra_keras.training.determinism import make_deterministic
         from tuning.hypermodel import ISRAHyperModel
         from tuning.tensorboard import HParamsLog
@@ -201,7 +204,8 @@ def _run_tuner(args, out, config, objective, space):
         if config.deterministic:
             make_deterministic()
         model = ISRAHyperModel(
-            task, config, args.seeds, names=names, grid=args.tuner == "grid", needs_source=args.compare_objectives,
+            task, config, args.seeds, names=names, grid=args.tuner == "grid",
+            needs_source=args.compare_objectives or objective.select in NEEDS_SOURCE,
             on_step=lambda seed, step: view.on_step(seed, step, config.iterations),
         )  # fmt: skip
         budget = -(-config.iterations // config.eval_interval)
@@ -263,7 +267,7 @@ def _supervise(args, argv, out, objective, space):
         command += ["--out", str(out)]
     names = [item.name for item in space]
     with View(out, objective, names, args.max_trials, args.local_workers, args.seeds, quiet=args.quiet) as view:
-        with local.LocalCluster(command, args.local_workers, out) as processes:
+        with _terminable(), local.LocalCluster(command, args.local_workers, out) as processes:
             while not processes.watch():
                 view.refresh()
                 time.sleep(1.0)

@@ -168,6 +168,6 @@ def _weight(name, config, both_variants):
     if both_variants:
         # L_c2v = 2 d rc and L_a = (d/4) align at equal batches: the weights of the two variants differ by these.
         factor = 2 * config.feature_dim if name == "class2vec_weight" else config.feature_dim / 4
-        down = (config.variant == "reference") == (name == "class2vec_weight")
+        down = config.variant == "reference"  # both of its weights are the larger ones
         scales.append(value / factor if down else value * factor)
     return Parameter(name, value, min(scales) / REACH, max(scales) * REACH)

@@ -14,7 +14,7 @@ from isra_keras.training.runner import Training
 from tuning.objectives import metrics_of
 
 WATCHED = ("receptor_r2", "receptor_mean_weight", "attention_sparsity", "alignment", "class2vec")
-"""Diagnostics of the last stretch before the selected evaluation, kept in the outcome."""
+"""Diagnostics of the last steps before the selected evaluation, kept in the outcome."""
 
 
 @dataclass
@@ -27,7 +27,8 @@ class Outcome:
             the run selected without labels.
         step: of that evaluation.
         history: [{"step", metrics...}] of all evaluations.
-        diagnostics: {name: mean since the evaluation before}, those of `WATCHED` that there are.
+        diagnostics: {name: mean over the last log line's steps before that evaluation, a 200th of the run}, those of
+            `WATCHED` that there are.
         seconds: of training and evaluation.
     """
 

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -251,6 +252,50 @@ def test_patience_is_a_number(monkeypatch, given):
     monkeypatch.setenv("ISRA_TUNE_PATIENCE", given)
     with pytest.raises(UserError, match="ISRA_TUNE_PATIENCE.*number above 0"):
         cluster.patience()
+
+
+class Processes(local.LocalCluster):
+    """Without processes: `watch` sees codes."""
+
+    def start(self, name):
+        self.processes[name] = SimpleNamespace(poll=lambda: None, terminate=lambda: None, wait=lambda seconds: 0)
+
+    def dies(self, name):
+        self.processes[name] = SimpleNamespace(poll=lambda: -9, wait=lambda seconds: 0)
+        return self.watch()
+
+
+def test_deaths_count_while_no_trial_ends(tmp_path, monkeypatch):
+    """Two trials that kill their process used a local search up: three deaths each."""
+    ended = []
+    monkeypatch.setattr(local, "read_rows", lambda folder: [SimpleNamespace(status=status) for status in ended])
+    processes = Processes([], 1, tmp_path)
+    with processes:
+        for _ in range(2):
+            for _ in range(3):
+                assert not processes.dies("worker0")
+            ended.append("FAILED")
+        for _ in range(local.MAX_RESTARTS):
+            assert not processes.dies("worker0")
+        with pytest.raises(UserError, match="died 6 times and no trial ended"):
+            processes.dies("worker0")
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_workers_that_the_supervisor_kills_count_nothing_against_their_trials(tmp_path, monkeypatch, late):
+    monkeypatch.setattr(local, "PATIENCE", 0.2)
+    attempts = tmp_path / "trial_0" / "attempts.json"
+    attempts.parent.mkdir()
+    attempts.write_text("1")
+    ignoring = "signal.signal(signal.SIGTERM, signal.SIG_IGN);" * late
+    code = f"import pathlib, signal, sys, time; {ignoring} pathlib.Path(sys.argv[1]).touch(); time.sleep(60)"
+    with local.LocalCluster([sys.executable, "-c", code, str(tmp_path / "ready")], 1, tmp_path) as processes:
+        ends = time.monotonic() + 30
+        while not (tmp_path / "ready").exists() and time.monotonic() < ends:
+            time.sleep(0.05)
+        time.sleep(0.3 * late)  # both of them
+    assert all(process.poll() is not None for process in processes.processes.values())
+    assert attempts.exists() != late
 
 
 def test_commands_of_the_processes_leave_the_workers_out():

@@ -199,7 +199,8 @@ def test_loss_that_is_not_finite_fails_and_too_many_end_the_search(task, tmp_pat
     tuner = tuner_of(task, tmp_path / "s", 4, ISRAHyperModel(task, config, names=["class2vec_weight"]), failures=2)
     with pytest.raises(RuntimeError, match="consecutive failures"):
         tuner.search()
-    rows = [row for row in records.read_rows(tmp_path / "s") if row.reason or row.status == "RUNNING"]
+    rows = [row for row in records.read_rows(tmp_path / "s") if row.reason]
+    assert {row.status for row in rows} == {"FAILED"}, "that which ended the search is not run again"
     text = (tmp_path / "s" / "trial_0" / "failure.txt").read_text()
     assert "finite" in text and "at step" in text and "checkpoint" not in text and len(rows) == 2
     assert not list((tmp_path / "s").rglob("bad_batch.json"))

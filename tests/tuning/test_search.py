@@ -32,7 +32,7 @@ def test_help_loads_nothing_heavy():
 @pytest.mark.parametrize("words, text", [
     (["--max-trials", "0"], "--max-trials"), (["--objective", "accuracy"], "sel:mean_entropy"),
     (["--also", "colour"], "colour"), (["--seeds", "0"], "--seeds"), (["--lease", "0"], "--lease"),
-    (["--lease", "nan"], "--lease"), (["--lease", "inf"], "--lease"),
+    (["--search-seed", "-1"], "--search-seed"), (["--lease", "nan"], "--lease"), (["--lease", "inf"], "--lease"),
     (["--distribute", "mirrored"], "--distribute none .*received 'mirrored'"), (["--sync-batch-norm"], "--sync-batch-norm"),
 ])  # fmt: skip
 def test_impossible_values_are_refused(words, text, tmp_path):
@@ -168,6 +168,21 @@ def test_refused_command_can_be_corrected_in_its_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(search, "_run_tuner", lambda *args: 7)
     assert search.main(words(tmp_path, "--objective", "sel:mean_entropy")) == 7
     assert records.read_manifest(tmp_path)["search"]["objective"] == "sel:mean_entropy"
+
+
+def test_a_score_that_needs_the_source_can_be_the_objective_of_runs_that_select_by_another(tmp_path, monkeypatch):
+    """It was missing after a whole trial, with a traceback, at every start."""
+    draw = np.random.default_rng(0)
+    source, target = (Domain(name, ("a", "b", "c"), np.arange(24) % 3, None, draw.normal(size=(24, 6)).astype("float32"))
+                      for name in ("s", "t"))  # fmt: skip
+    task = Task("s-t", source, target, ("a", "b", "c"), None, "features", None)
+    monkeypatch.setattr(search, "load_images", lambda config: task)
+    monkeypatch.setattr(search, "conclude", lambda *args: 0)
+    given = words(tmp_path, "--objective", "sel:dev", "--select", "mean_entropy", "--max-trials", "1", "--backbone", "features",
+                  "--weights", "none", "--quiet")  # fmt: skip
+    assert search.main(given) == 0
+    (row,) = records.read_rows(tmp_path)
+    assert row.status == "COMPLETED" and np.isfinite(row.metrics["sel:dev"])
 
 
 def test_after_the_end_a_worker_leaves_and_a_chief_still_serves(tmp_path, monkeypatch, steps):

@@ -59,6 +59,17 @@ def test_both_variants_widen_the_weights():
     assert wide.high == pytest.approx(narrow.high * 2 * config.feature_dim)
 
 
+@pytest.mark.parametrize("variant, other", [("paper", "reference"), ("reference", "paper")])
+def test_both_variants_ranges_hold_what_weighs_alike_in_the_other(variant, other):
+    """Eta's range was widened to the wrong side."""
+    config, twin = (resolve(dataset="office_home", variant=one) for one in (variant, other))
+    for item in spaces.make_space(config, also=["variant"])[:2]:
+        weighs_alike = getattr(twin, item.name)
+        assert weighs_alike != getattr(config, item.name)
+        assert item.low == pytest.approx(min(weighs_alike, getattr(config, item.name)) / spaces.REACH)
+        assert item.high == pytest.approx(max(weighs_alike, getattr(config, item.name)) * spaces.REACH)
+
+
 def test_apply_changes_only_what_is_named():
     config = resolve()
     values = {"alignment_weight": 0.5, "backbone_multiplier": 0.25, "tuner/epochs": 3}
