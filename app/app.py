@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def build_parser():
 def main(argv=None):
     """Runs the app until it is interrupted; returns the exit code."""
     args = build_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, end)  # of a service that is stopped: uploads go away then too
     folder = choose_run(args.run)
     demo, files = make(folder, args.against, args.data_dir, args.flags, not args.no_source_images)
     try:
@@ -45,6 +47,11 @@ def main(argv=None):
         demo.close(verbose=False)
         files.close()
     return 0
+
+
+def end(number, frame):
+    """Ends the app as Ctrl-C does."""
+    raise KeyboardInterrupt(number)
 
 
 def make(folder, against=None, data_dir=None, flags="flagged", index=True):
@@ -73,10 +80,12 @@ def make(folder, against=None, data_dir=None, flags="flagged", index=True):
 
         from app import attention_tab, compare_tab, model_tab, predict_tab
         from app.service import RunService
+        from app.widgets import escaped
 
         service = RunService(folder, data_dir, index)
         with gr.Blocks(title="isra_keras", analytics_enabled=False, delete_cache=(600, 1800)) as demo:
-            gr.Markdown(f"# {service.info.get('method', 'model')} on {service.info.get('task', 'a task')}")
+            method, task = (escaped(service.info.get(*one)) for one in (("method", "model"), ("task", "a task")))
+            gr.Markdown(f"# {method} on {task}")
             with gr.Tab("Predict"):
                 predict_tab.build(service, files, flags)
             with gr.Tab("Attention"):
@@ -93,6 +102,7 @@ def make(folder, against=None, data_dir=None, flags="flagged", index=True):
     except BaseException:
         files.close()
         raise
+    files.keep()
     demo.service = service
     return demo, files
 

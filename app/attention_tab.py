@@ -47,7 +47,7 @@ def build(service, files):
     shown = [topics, gradcam, gallery, words, download]
     choices = [state, label, topic]
     topic.change(handlers.shown_number, topic, number, api_visibility="private", queue=False)
-    go.click(handlers.explain, image, [*choices, *shown], api_name="explain")
+    go.click(handlers.explain, [image, opacity], [*choices, *shown], api_name="explain")
     label.input(handlers.choose_class, [state, label, opacity], [topic, *shown], api_name="choose_class")
     draw = [state, label, topic, opacity]
     topic.input(handlers.draw, draw, shown, api_name="draw")
@@ -84,14 +84,14 @@ class AttentionHandlers:
         where = "over the image" if maps.map_shape else "as bars, since this backbone has no convolutional map"
         return f"{maps.num_topics} topics. Their attention is drawn {where}."
 
-    def explain(self, path):
+    def explain(self, path, opacity=0.6):
         """Everything, for the image's most probable class and all of its topics."""
         state = self.service.explain(readable(self.service, path))
         best = int(state["probabilities"].argmax())
         name = self.service.class_names[best]
         order = np.argsort(-state["probabilities"], kind="stable")
         label = gr.Dropdown(choices=[self.service.class_names[index] for index in order], value=name)
-        return state, label, self.topics(state, best), *self.draw(state, name, ALL, 0.6)
+        return state, label, self.topics(state, best), *self.draw(state, name, ALL, opacity)
 
     def choose_class(self, state, label, opacity):
         """Topics and pictures of another class."""
@@ -103,6 +103,8 @@ class AttentionHandlers:
         self.check(state)
         count, text = len(state["responses"]), str(number).strip()
         topic = int(text) if text.isdecimal() and len(text) < 10 else -1
+        if not count:
+            raise gr.Error("This run has no topics.", print_exception=False)
         if not 0 <= topic < count:
             raise gr.Error(f"Choose a topic from 0 to {count - 1}.", print_exception=False)
         chosen = self.topic_name(state, self.index(label), topic)

@@ -1,6 +1,6 @@
 """Which runs there are to look at."""
 
-from itertools import islice
+import json
 from pathlib import Path
 
 from app.bundle import BUNDLED
@@ -26,16 +26,25 @@ def choose_run(given=None, root="runs", bundled=BUNDLED):
             f"Expected a finished run below '{root}'; there is none. `make demo` trains one in a minute or two; "
             "--run DIR opens one that lies elsewhere."
         )
-    return max(found, key=lambda folder: (folder / "model.keras").stat().st_mtime)
+    return found[0]
 
 
 def runs_below(root):
-    """Folders with a model, at most two levels down, sorted by name."""
+    """Folders with a model of images, at most two levels down, the newest first."""
     root = Path(root)
     if not root.is_dir():
         return []
     models = (path for pattern in ("*/model.keras", "*/*/model.keras") for path in root.glob(pattern))
-    return sorted(path.parent for path in islice(models, MOST_RUNS))
+    newest = sorted(models, key=lambda path: (-path.stat().st_mtime, path))
+    return [path.parent for path in newest if takes_images(path.parent)]
+
+
+def takes_images(folder):
+    """Whether a run is of images, as far as its model.json tells."""
+    try:
+        return json.loads((folder / "model.json").read_text(encoding="utf-8")).get("kind", "images") == "images"
+    except (OSError, ValueError, AttributeError):
+        return True  # whoever opens it says what is wrong
 
 
 def other_runs(folder, against=None):

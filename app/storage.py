@@ -27,7 +27,7 @@ class TemporaryFiles:
 
     def __init__(self, age=AGE, pause=60.0):
         self.folder = Path(tempfile.mkdtemp(prefix="isra_app_"))
-        self.age, self.pause = age, pause
+        self.age, self.pause, self.kept = age, pause, frozenset()
         os.environ["GRADIO_TEMP_DIR"] = str(self.folder)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="sweeper")
@@ -38,21 +38,27 @@ class TemporaryFiles:
         while not self._stop.wait(self.pause):
             self.sweep()
 
+    def keep(self):
+        """From now on the files that are here stay to the end: copies of a page's own pictures, which are as old as these."""
+        self.kept = frozenset(os.path.join(root, name) for root, _, files in os.walk(self.folder) for name in files)
+
     def sweep(self):
-        """Removes files that are older than `age`, and the folders that this leaves empty; returns how many files."""
+        """Removes files that are older than `age`, and folders that have been empty for so long; returns how many files."""
         border, removed = time.time() - self.age, 0
         for root, folders, files in os.walk(self.folder, topdown=False):
             for name in files:
                 path = os.path.join(root, name)
                 try:
-                    if os.lstat(path).st_mtime < border:
+                    if path not in self.kept and os.lstat(path).st_mtime < border:
                         os.unlink(path)
                         removed += 1
                 except FileNotFoundError:
                     continue
             for name in folders:
+                path = os.path.join(root, name)
                 try:
-                    os.rmdir(os.path.join(root, name))
+                    if os.lstat(path).st_mtime < border:  # a new one is about to be written to
+                        os.rmdir(path)
                 except OSError:  # not empty
                     continue
         return removed
@@ -91,7 +97,7 @@ def write_csv(path, rows, top_k):
 def save_flag(folder, image, right_class, predicted, file_name):
     """Keeps an image with its right class: <folder>/images/<id>.png and a line in <folder>/flags.jsonl.
 
-    Only the pixels that the network saw are kept, written anew: nothing of the uploaded file reaches the disk.
+    Only the pixels that the network saw are kept, written anew, and the upload's name; nothing else of the file.
 
     Args:
         folder: made if missing.

@@ -20,7 +20,18 @@ def test_old_files_are_swept_and_all_at_the_end(monkeypatch):
     old.write_text("x"), new.write_text("y")
     os.utime(old, (time.time() - 200,) * 2)
     assert os.environ["GRADIO_TEMP_DIR"] == str(files.folder)
-    assert files.sweep() == 1 and not old.parent.exists() and new.exists()
+    page = files.folder / "page" / "figure.png"
+    page.parent.mkdir()
+    page.write_text("z")
+    os.utime(page, (time.time() - 200,) * 2)
+    files.kept = frozenset({str(page)})
+    assert files.sweep() == 1 and not old.exists() and new.exists() and page.exists()
+    empty = files.new("about to be written").parent
+    os.utime(old.parent, (time.time() - 200,) * 2)
+    assert files.sweep() == 0 and empty.exists() and not old.parent.exists()
+    files.keep()
+    os.utime(new, (time.time() - 200,) * 2)
+    assert files.sweep() == 0, "what there was when the page had been made stays"
     files.close()
     assert not files.folder.exists()
 
@@ -66,5 +77,8 @@ def test_newest_run_is_chosen(tmp_path):
         (tmp_path / name / "model.keras").write_bytes(b"")
         os.utime(tmp_path / name / "model.keras", (time.time() - age,) * 2)
     assert choose_run(root=tmp_path) == tmp_path / "group" / "b" and len(runs_below(tmp_path)) == 3
+    (tmp_path / "group" / "b" / "model.json").write_text('{"kind": "features"}')
+    assert choose_run(root=tmp_path) == tmp_path / "a", "nobody can upload features"
+    (tmp_path / "group" / "b" / "model.json").unlink()
     assert list(other_runs(tmp_path / "a")) == ["c"]
     assert list(other_runs(tmp_path / "a", tmp_path / "group" / "b")) == ["group/b", "c"]
