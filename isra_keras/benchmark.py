@@ -84,7 +84,10 @@ def main(argv=None):
     """
     args = build_parser().parse_args(argv)
     if args.report or args.choose:
+        check_reading(args)
         return _read_results(args)
+    if args.csv or args.latex:
+        raise UserError("Expected --csv and --latex beside --report; received them without it.")
     cells = cells_of(args)
     default = Path("benchmarks") / "results" / f"{cells[0].dataset}.jsonl"
     if args.source_dir:
@@ -96,6 +99,22 @@ def main(argv=None):
         raise UserError(f"Expected --jobs of at least 1; received {args.jobs}.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return run_grid(cells, out, args)
+
+
+def check_reading(args):
+    """Refuses what --report and --choose would pass over.
+
+    Raises:
+        UserError: names the options.
+    """
+    if args.report and args.choose:
+        raise UserError("Expected --report or --choose; received both.")
+    reads = {"report", "out", "csv", "latex", "quiet"} if args.report else {"choose", "quiet"}
+    initial = vars(build_parser().parse_args([]))
+    beside = sorted(name for name, value in vars(args).items() if name not in reads and value != initial[name])
+    if beside:
+        named = ", ".join("the file of a grid" if name == "grid" else f"--{name.replace('_', '-')}" for name in beside)
+        raise UserError(f"Expected --{'report' if args.report else 'choose'} without {named}, which it would not heed.")
 
 
 def cells_of(args):
@@ -143,8 +162,9 @@ def run_grid(cells, out, args):
     done = store.done(args.skip_failed)
     missing = [cell for cell in cells if cell.key not in done]
     if args.dry_run:
+        whole = store.done()
         for cell in cells:
-            print(("done     " if cell.key in done else "to run   ") + cell.key)
+            print(("done     " if cell.key in whole else "failed   " if cell.key in done else "to run   ") + cell.key)
         return 0
     with remembered_warnings() as said:
         task = folder_task(*folders) if folders else None
@@ -171,7 +191,7 @@ def run_grid(cells, out, args):
         run_cells(missing, min(args.jobs, len(missing)), settings, on_message, progress.tick)
     if folders:
         return _name_the_best(store, cells, failures, task)
-    print(f"{len(cells) - len(failures)} of {len(cells)} cells in {out}; make the report:\n"
+    print(f"{_finished(store, cells)} of {len(cells)} cells in {out}; make the report:\n"
           f"  python -m isra_keras.benchmark --report {out} --out RESULTS.md")  # fmt: skip
     return 1 if failures else 0
 
@@ -189,16 +209,23 @@ def check_same_folders(store, folders):
                         "--out.")  # fmt: skip
 
 
+def _finished(store, cells):
+    """How many of the cells have succeeded."""
+    done = store.done()
+    return sum(cell.key in done for cell in cells)
+
+
 def _name_the_best(store, cells, failures, task):
     """After a user's own grid: all models side by side, which one to take, and what has changed since."""
     from isra_keras.benchmarking.choosing import describe_choices
-    from isra_keras.benchmarking.own_data import changed_since
+    from isra_keras.benchmarking.own_data import changed_since, folder_facts
     from isra_keras.benchmarking.store import latest
 
-    print(f"{len(cells) - len(failures)} of {len(cells)} cells in {store.path}")
-    keys = {cell.key for cell in cells}
+    print(f"{_finished(store, cells)} of {len(cells)} cells in {store.path}")
+    keys, now = {cell.key for cell in cells}, folder_facts(task)
     lines = [line for key, line in latest(store.lines()).items() if key in keys]
-    if len(failures) < len(cells):
+    lines.sort(key=lambda line: line.get("data") == now)  # the last one counts as the newest, from whatever file
+    if any(line["status"] == "done" for line in lines):
         print(describe_choices(lines))
     changed = changed_since([line for line in lines if line["status"] == "done"], task)
     if changed:

@@ -16,7 +16,7 @@ COLUMNS = ("path", "class", "probability", "entropy", "error")
 
 
 class KnownRows:
-    """Paths that a partial output holds already, as 8-byte digests: 8 MB for a million.
+    """Paths that a partial output holds already, as 8-byte digests and how often: 16 MB for a million.
 
     Nothing is written or renamed here: a call with other options leaves finished rows as they are.
 
@@ -35,15 +35,18 @@ class KnownRows:
         if begun is not None:
             _check_model(begun, model)
             digests.extend(_digest(path) for path in _written_paths(begun, kind, top_k, remarks))
-        self._digests = np.unique(np.frombuffer(digests, "uint64")) if digests else np.zeros(0, "uint64")
+        found = np.frombuffer(digests, "uint64") if digests else np.zeros(0, "uint64")
+        self._digests, self._left = np.unique(found, return_counts=True)
 
     def skip(self, path):
-        """True, and counted, if the path has a row."""
+        """True, and counted, if the path has a row that no earlier call was told of: it may come, and have rows, twice."""
         import numpy as np
 
         digest = np.uint64(_digest(path))
         position = self._digests.searchsorted(digest)
-        found = position < len(self._digests) and self._digests[position] == digest
+        found = position < len(self._digests) and self._digests[position] == digest and self._left[position] > 0
+        if found:
+            self._left[position] -= 1
         self.skipped += bool(found)
         return bool(found)
 

@@ -240,6 +240,10 @@ def test_models_on_another_number_of_photos_do_not_vote(digests):
         (["grid.toml", "--dataset", "pacs_features"], "a file or the grid's options"),
         (["--dataset", "pacs_features", "--set", "batch_size"], "--set as NAME=VALUE"),
         (["--report", "missing.jsonl"], "can't be read"),
+        (["--report", "a", "--choose", "b"], "--report or --choose; received both"),
+        (["--report", "a", "--seeds", "3", "--jobs", "2"], "--report without --jobs, --seeds"),
+        (["--choose", "a", "--out", "R.md"], "--choose without --out"),
+        (["--dataset", "pacs_features", "--csv", "a.csv"], "--csv and --latex beside --report"),
         (["--dataset", "pacs_features", "--data-dir", "nowhere"], "Expected the dataset pacs_features"),
     ],
 )

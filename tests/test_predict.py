@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from isra_keras import cli, predict
-from isra_keras.row_output import alone, open_output
+from isra_keras.row_output import KnownRows, alone, open_output
 from tests.small_run import NAMES, colour_image, make_run
 
 
@@ -155,6 +155,17 @@ def test_rows_stay_partial_when_something_breaks(tmp_path):
         write(row)
         raise RuntimeError("a disk")
     assert out.read_text() == "finished\n" and "a.jpg" in (tmp_path / "p.csv.part").read_text()
+
+
+def test_names_that_come_twice_keep_both_rows(tmp_path):
+    """Features of two files whose paths share names: after a kill the second file's rows were passed over."""
+    out = tmp_path / "p.csv"
+    with pytest.raises(RuntimeError), open_output(out, "csv", 1, resume=False) as write:
+        for path in ("a", "b"):
+            write({"path": path, "class": "x", "probability": 1.0, "entropy": 0.0, "error": "", "top": [("x", 1.0)]})
+        raise RuntimeError
+    known = KnownRows(out, "csv")
+    assert [known.skip(path) for path in ("a", "b", "a", "c", "b")] == [True, True, False, False, False] and known.skipped == 2
 
 
 @pytest.mark.parametrize("more", [[], ["--resume"]])

@@ -17,7 +17,7 @@ class View:
         objective: `SearchObjective`.
         names: searched names, in order.
         max_trials: int.
-        workers: processes that run trials.
+        workers: processes that run trials; where more of them run, as a chief sees it of other machines', so many.
         seeds: runs of a trial.
         stream: where to; standard output if None.
         quiet: shows nothing.
@@ -89,7 +89,8 @@ class View:
         timed = [row.seconds for row in ended if row.seconds > 0]
         left = self.max_trials - len(ended)
         if timed and left > 0:
-            seconds = int(sum(timed) / len(timed) * left / max(self.workers, 1))
+            running = sum(row.status == "RUNNING" for row in rows)
+            seconds = int(sum(timed) / len(timed) * left / max(self.workers, running, 1))
             text += f", about {seconds // 60}:{seconds % 60:02d} left"
         return text
 

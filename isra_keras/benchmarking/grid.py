@@ -217,7 +217,8 @@ def check_data(cells, data_dir=None, folders=None, task=None):
 def cell_config(cell, data_dir=None, folders=None):
     """The resolved `TrainConfig` of a cell.
 
-    A dataset's is unguarded, so that tables show each method as it is; a user's own run is as `train` would do it.
+    A dataset's is unguarded unless --set says otherwise, so that tables show each method as it is; a user's own run is as
+    `train` would do it.
     """
     from isra_keras.data.tasks import resolve_task_name
     from isra_keras.training.recipes import resolve
@@ -225,8 +226,9 @@ def cell_config(cell, data_dir=None, folders=None):
     if cell.dataset == FOLDERS:
         data = {"source_dir": folders[0], "target_dir": folders[1]}
     else:
-        data = dict(zip(("source", "target"), resolve_task_name(cell.dataset, cell.task))) | {"dataset": cell.dataset, "guard": False}
-    values = cell.overrides | data | {"method": cell.method, "seed": cell.seed, "data_dir": data_dir,
+        data = dict(zip(("source", "target"), resolve_task_name(cell.dataset, cell.task))) | {"dataset": cell.dataset}
+    unguarded = {} if cell.dataset == FOLDERS else {"guard": False}
+    values = unguarded | cell.overrides | data | {"method": cell.method, "seed": cell.seed, "data_dir": data_dir,
                                       "semantic": cell.isra != "off"}  # fmt: skip
     return resolve(**values, variant=cell.isra if cell.isra != "off" else None)
 

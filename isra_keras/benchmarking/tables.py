@@ -148,6 +148,11 @@ def accuracy_table(runs, choice, title, note=""):
                     if run.cell.row == row and run.accuracy[choice] is not None}  # fmt: skip
         cells = [_over_seeds(value for (task, _), value in by_place.items() if task == name) for name in tasks]
         rows.append([method_name(row), *cells, _average(by_place, tasks), *_against_without(runs, row, choice)])
+    most = max((row[len(tasks) + 1].count for row in rows if row[len(tasks) + 1].mean is not None), default=0)
+    fewer = [f"{row[0]} ({row[len(tasks) + 1].count})" for row in rows if row[len(tasks) + 1].mean is not None
+             and row[len(tasks) + 1].count < most]  # fmt: skip
+    if fewer:
+        note = f"{note} Avg of fewer seeds than the others' {most}, since cells are missing: {', '.join(fewer)}.".strip()
     columns = ["Method", *tasks, "Avg", "Δ", "win/tie/loss", "p (t)", "p (Wilcoxon)"]
     return Table(title, columns, rows, note, best=tuple(range(1, len(tasks) + 2)))
 
@@ -160,7 +165,7 @@ def average_accuracy(runs, row, choice="selected"):
 
 
 def cost_table(runs, title):
-    """Seconds and memory of each row: of the fastest of its cells, as others may have shared the machine with more."""
+    """Seconds and memory of each row: the least of its cells, as others may have shared the machine, or the process, with more."""
     rows = []
     for row in rows_in_order(runs):
         every = [run.line for run in runs if run.cell.row == row]
@@ -172,11 +177,14 @@ def cost_table(runs, title):
             Value(1000 / rate if rate else None, digits=1),
             Value(fastest["seconds"], digits=1),
             Value(fastest["evaluation_seconds"], digits=1),
-            Value(max(line["peak_memory_mb"] for line in lines), digits=0),
+            Value(min(line["peak_memory_mb"] for line in lines), digits=0),
+            "/".join(str(number) for number in sorted({line["threads"] for line in lines})),
+            str(len(lines)),
         ])  # fmt: skip
-    columns = ["Method", "s per 1,000 iterations", "s per cell", "of it evaluating", "peak memory (MB)"]
+    columns = ["Method", "s per 1,000 iterations", "s per cell", "of it evaluating", "peak memory (MB)", "threads", "cells"]
     return Table(title, columns, rows, "The fastest of the method's cells; seconds include compiling. Peak memory: the "
-                 "largest of them. Cells that took over the compiled steps of another are left out.")  # fmt: skip
+                 "smallest of them, of the whole process, which keeps some of the cells before. Cells that took over the "
+                 "compiled steps of another are left out. Rows of other threads, or of few cells, are no comparison.")  # fmt: skip
 
 
 def _against_without(runs, row, choice):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from isra_keras.benchmarking.evidence import candidates_of, labelled
+from isra_keras.benchmarking.grid import FOLDERS
 from isra_keras.benchmarking.shipping import HARM_COLUMNS, REFERENCES, complete, deliveries, gain, harms
 from isra_keras.benchmarking.statistics import mean_std
 from isra_keras.benchmarking.tables import Table, Value, method_name, rows_in_order, tasks_in_order
@@ -16,7 +17,8 @@ NOTE = (
     "Every model votes with the checkpoint that it would be shipped with: of its evaluations that do not look collapsed the "
     "one of lowest mean entropy; a model without such an evaluation has no vote, source only always has one. The class "
     "with most votes wins; of equals the one with more votes over all rows, then that of the model with the best mean rank over "
-    "the label-free scores. No target label is used. "
+    "the label-free scores. No target label is used. `predict --with`, which sees one image after the other, ends ties by the "
+    "members' mean probabilities, which these lines do not have: by lot shows how much hangs on that (expected, in each pair). "
 )
 
 
@@ -28,6 +30,7 @@ class Election:
         place: (task, seed).
         members: list of `Run`, the most trusted first.
         accuracy: of the vote, in [0, 1].
+        drawn: the accuracy to be expected if lots were drawn among the classes with most votes.
         standing: (`Run`, accuracy) of the member that agrees most with the vote.
         source_only: {"last", "selected": accuracy} of the source-only run, None without such a run.
     """
@@ -35,6 +38,7 @@ class Election:
     place: tuple
     members: list = field(hash=False)
     accuracy: float
+    drawn: float
     standing: tuple = field(hash=False)
     source_only: dict | None = field(hash=False)
 
@@ -65,7 +69,11 @@ def elections(runs, members=lambda run: True):
 
 
 def _of_voting_rows(runs):
-    """The runs on targets where votes are known, of the rows that know theirs on all of these."""
+    """The runs on targets where votes are known, of the rows that know theirs on all of these.
+
+    A user's own photos may have changed between two runs: these vote in `choosing.describe_runs`.
+    """
+    runs = [run for run in runs if run.cell.dataset != FOLDERS]
     places = {run.place for run in runs if "vote" in run.line}
     silent = {run.cell.row for run in runs if run.place in places and "vote" not in run.line}
     return [run for run in runs if run.place in places and run.cell.row not in silent]
@@ -85,15 +93,25 @@ def _elect(place, voters, group):
     winners, _ = vote(given)
     # Who voted for the winner knows whether it is right.
     accuracy = float(np.any(right & (given == winners), axis=0).mean())
+    drawn = float(_expected_by_lot(given, right).mean())
     closest = int(np.argmax(agreement(given)))
     plain = [run for run in group if run.cell.row == ("source_only", "off")]
     return Election(
         place,
         list(voters),
         accuracy,
+        drawn,
         (voters[closest], float(right[closest].mean())),
         plain[0].accuracy if plain else None,
     )
+
+
+def _expected_by_lot(given, right):
+    """(N,) probability in [0, 1] that a vote is right whose ties are drawn: given, right (M, N)."""
+    alike = (given[:, None, :] == given[None, :, :]).sum(axis=0)  # votes that each member's class has
+    leads = alike == alike.max(axis=0)
+    classes = (leads / alike).sum(axis=0)  # each class with most votes once
+    return np.any(leads & right, axis=0) / classes
 
 
 def voting_table(runs, title, failed=()):
@@ -112,7 +130,8 @@ def voting_table(runs, title, failed=()):
         return Table(title, ["Model", "mean accuracy", *HARM_COLUMNS], [])
     plain = elections(runs, lambda run: run.cell.isra == "off")
     source = [one.source_only for one in found]
-    rows = [_row("Vote of all models", [one.accuracy for one in found], source)]
+    rows = [_row("Vote of all models", [one.accuracy for one in found], source),
+            _row("Vote of all models, ties by lot", [one.drawn for one in found], source)]  # fmt: skip
     if any(run.cell.isra != "off" for run in runs):
         rows.append(_row("Vote of those without ISRA", [one.accuracy for one in plain], source))
     rows.append(_row("The one that agrees most with the vote of all", [one.standing[1] for one in found], source))

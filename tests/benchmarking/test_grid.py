@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from isra_keras.benchmarking.grid import Cell, as_given, check_data, folder_cells, make_cells, read_grid
+from isra_keras.benchmarking.grid import Cell, as_given, cell_config, check_data, folder_cells, make_cells, read_grid
 from isra_keras.errors import UserError
 from isra_keras.methods import METHODS
 from tests.data.made import tree
@@ -92,6 +92,10 @@ def test_missing_data_is_told_before_the_first_cell(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     features, images = (make_cells(name, "ba3us", "all", 1, "off") for name in ("pacs_features", "office_caltech10"))
     check_data(make_cells("glyphs", "ba3us", "all", 1, "off"))
+    (cell,) = make_cells("glyphs", "ba3us", "Pr-Ha", 1, "off")
+    assert not cell_config(cell).guard
+    (cell,) = make_cells("glyphs", "ba3us", "Pr-Ha", 1, "off", {"guard": True})
+    assert cell_config(cell).guard, "--set guard=true had a name of its own and no effect"
     for cells in (features, images):
         with pytest.raises(UserError, match="--data-dir"):
             check_data(cells)

@@ -36,7 +36,8 @@ def test_same_lines_same_text():
 def test_published_numbers_and_the_difference():
     text, _ = build_report(lines_of("office_home", "Ar-Cl"))
     part = text.split("### Beside the published numbers")[1].split("###")[0]
-    assert "| published | 60.62 | 75.98 |" in part and "| difference | -0.62 | -15.98 |" in part
+    assert "| published | 60.62 | 60.62 |" in part and "| difference | -0.62 | -0.62 |" in part, "of the tasks that ran"
+    assert "of these 1 tasks alone" in part
     assert "| published | 64.66 |" in part and "| difference | +1.34 |" in part
 
 

@@ -62,5 +62,12 @@ def test_best_of_a_column_is_bold_ties_too():
 
 def test_cost():
     slow = line(seed=1) | {"seconds": 9.0, "evaluation_seconds": 5.0, "steps_per_second": 10.0, "peak_memory_mb": 950}
-    row = cost_table(runs_of([line(), slow]), "t").rows[0]
-    assert [cell.text() for cell in row[1:]] == ["10.0", "3.0", "1.0", "950"]
+    row = cost_table(runs_of([line(), slow | {"threads": 2}]), "t").rows[0]
+    assert [cell.text() for cell in row[1:5]] == ["10.0", "3.0", "1.0", "900"] and row[5:] == ["1/2", "2"]
+
+
+def test_an_average_of_fewer_seeds_says_so():
+    rows = [line(task, method, seed=seed, dataset="pacs_features") for task in ("A-C", "A-P") for method in ("afn", "drcn")
+            for seed in (0, 1) if (task, method, seed) != ("A-P", "drcn", 1)]  # fmt: skip
+    assert "Avg of fewer seeds than the others' 2, since cells are missing: DRCN (1)." in accuracy_table(runs_of(rows), "last", "t").note
+    assert "fewer" not in accuracy_table(runs_of(rows[:4]), "last", "t").note

@@ -6,7 +6,7 @@ import pytest
 from isra_keras.benchmarking.report import build_report
 from isra_keras.benchmarking.statistics import runs_of
 from isra_keras.benchmarking.votes import pack
-from isra_keras.benchmarking.voting import by_trust, elections, votes_by_target, voting_table
+from isra_keras.benchmarking.voting import _expected_by_lot, by_trust, elections, votes_by_target, voting_table
 from tests.benchmarking.lines import failed, line
 
 LABELS = np.array([0, 1, 2, 3])
@@ -40,6 +40,25 @@ def test_tie_goes_to_the_more_trusted():
     assert [run.cell.method for run in by_trust(runs[:2])] == ["drcn", "afn"]
     (one,) = elections(runs)
     assert one.accuracy == 1.0 and len(one.members) == 2 and one.source_only is None
+
+
+def test_what_drawing_lots_for_ties_is_expected_to_give():
+    given = np.array([[0, 0, 1, 0], [0, 1, 2, 1], [1, 1, 3, 2], [1, 2, 3, 0]])
+    right = given == np.array([1, 2, 3, 3])
+    assert _expected_by_lot(given, right).tolist() == [0.5, 0.0, 1.0, 0.0]
+    rows = [voted([0, 1, 3, 2], method="afn"), voted([0, 1, 2, 3], method="drcn"), voted([1, 1, 2, 3], method="san")]
+    (one,) = elections(runs_of(rows[:2]))
+    assert one.drawn == 0.75
+    table = voting_table(runs_of(rows), "t").markdown()
+    assert "| Vote of all models, ties by lot | **100.00** |" in table and "`predict --with`" in table
+
+
+def test_own_photos_vote_elsewhere():
+    """They may have changed between two runs: `--report` ended in a traceback, or mixed votes on different photos."""
+    rows = [voted(classes, method=name, task="a-b", dataset="folders")
+            for name, classes in (("afn", [0, 1, 2, 3]), ("drcn", [0, 1, 2, 3]), ("san", [0, 1, 2, 3]))]  # fmt: skip
+    rows[0]["vote"] = pack(20, [0, 1], LABELS[:2])
+    assert elections(runs_of(rows)) == [] and "voting together" not in build_report(rows)[0]
 
 
 def test_trust_is_that_of_the_voting_checkpoint():
