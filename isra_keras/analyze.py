@@ -69,7 +69,7 @@ def analyze(args, out):
     run = load_run_data(args.run, args.data_dir, args.max_samples, args.batch_size)
     others = [load_run_data(o, args.data_dir, args.max_samples, args.batch_size) for o in args.against]
     for other in others:
-        if other.class_names != run.class_names or len(other.target.labels) != len(run.target.labels):
+        if other.class_names != run.class_names or not same_samples(other.target, run.target):
             raise UserError(
                 f"Expected --against runs on the same task as '{args.run}'; '{other.folder}' is on another."
             )
@@ -82,6 +82,15 @@ def analyze(args, out):
         if not args.only or name in args.only:
             WRITERS[name](report, run, others, out, args.seed)
     return report.write(out / "report.html")
+
+
+def same_samples(one, other):
+    """Whether two `DomainData` are of the same samples of the same files, whose labels are known alike."""
+    import numpy as np
+
+    names = [data.domain.paths.digest() if data.domain.paths is not None else data.domain.files for data in (one, other)]
+    alike = all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("indices", "labels"))
+    return alike and len(one.domain) == len(other.domain) and (None in names or names[0] == names[1])
 
 
 def command(args):

@@ -6,6 +6,8 @@ from keras import ops
 from isra_keras.errors import UserError
 from isra_keras.run_folder import load_run, resized_to, run_folder
 
+LEAD = 1e-6
+"""Added to the class that leads, as two members that are sure of theirs have equal probabilities."""
 ALIKE = ("class_names", "kind", "image_size", "crop_size")
 
 
@@ -13,10 +15,13 @@ class Committee(keras.Model):
     """Networks that vote on each row.
 
     The probability of a class is its part of the votes, the mean of the members' own probabilities counting as one
-    more vote, which breaks ties. It can't turn a majority.
+    more vote, which can't turn a majority. Of classes with equally many votes the one leads, and has the largest of their
+    probabilities, that stands best with the members on the whole target, as in `selection.committee.vote`; where nothing
+    is known of that, or where they stand alike, the most probable one.
 
     Args:
         members: list of networks of `load_run`, all with the same input and classes.
+        standing: (C,) votes that each class has over the whole target, or None.
 
     Call arguments:
         images: (B, ...) float32, as each member takes them.
@@ -25,9 +30,10 @@ class Committee(keras.Model):
         {"features": (B, sum of the members' d), "logits": (B, C) float32, whose softmax are those probabilities}.
     """
 
-    def __init__(self, members, **kwargs):
+    def __init__(self, members, standing=None, **kwargs):
         super().__init__(**kwargs)
         self.members = list(members)
+        self.standing = None if standing is None else [float(votes) for votes in standing]
         self.shape = tuple(self.members[0].input_shape)
 
     @property
@@ -38,9 +44,30 @@ class Committee(keras.Model):
         outputs = [member(images, training=False) for member in self.members]
         probabilities = ops.stack([ops.softmax(ops.cast(one["logits"], "float32")) for one in outputs])  # (M, B, C)
         votes = ops.one_hot(ops.argmax(probabilities, axis=-1), probabilities.shape[-1], dtype="float32")
-        shares = (ops.sum(votes, axis=0) + ops.mean(probabilities, axis=0)) / (len(outputs) + 1)
+        counts = ops.sum(votes, axis=0)
+        shares = (counts + ops.mean(probabilities, axis=0)) / (len(outputs) + 1)
+        if self.standing is not None:
+            shares = _led_by_standing(shares, counts, ops.convert_to_tensor(self.standing, "float32"))
         features = ops.concatenate([ops.cast(one["features"], "float32") for one in outputs], axis=-1)
         return {"features": features, "logits": ops.log(ops.maximum(shares, keras.config.epsilon()))}
+
+
+def _led_by_standing(shares, counts, standing):
+    """Shares (B, C) of which, among the classes with most votes, the best standing one has swapped with the largest."""
+    classes = shares.shape[-1]
+    leads = counts == ops.max(counts, axis=-1, keepdims=True)
+    given = ops.one_hot(ops.argmax(ops.where(leads, standing + 0.5 * shares, -1.0), axis=-1), classes, dtype="float32")
+    largest = ops.one_hot(ops.argmax(shares, axis=-1), classes, dtype="float32")
+    gap = ops.sum((largest - given) * shares, axis=-1, keepdims=True)
+    return shares + gap * (given - largest) + LEAD * given
+
+
+def _standing(described, classes):
+    """(C,) votes of all members over their target, from the counts in model.json; None where one has none."""
+    counts = [info.get("predicted") or () for info in described]
+    if any(len(one) != len(classes) for one in counts):
+        return None
+    return [sum(votes) for votes in zip(*counts)]
 
 
 def load_committee(run_dirs):
@@ -75,7 +102,8 @@ def load_committee(run_dirs):
                 raise UserError(f"Expected runs of the same {name.replace('_', ' ')}; '{first}' has {_short(one)}, "
                                 f"'{other}' {_short(another)}.")  # fmt: skip
     names = [str(described.get("method")) for _, described in loaded]
-    return Committee([member for member, _ in loaded]), {**info, "method": " + ".join(names), "class_weights": None}
+    standing = _standing([described for _, described in loaded], info["class_names"])
+    return Committee([member for member, _ in loaded], standing), {**info, "method": " + ".join(names), "class_weights": None}
 
 
 def _compared(network, info, name):

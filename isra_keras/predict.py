@@ -32,7 +32,8 @@ def build_parser():
                         "precomputed features: .npy or .npz files")  # fmt: skip
     parser.add_argument("--with", metavar="RUN", dest="others", action="append", default=[], help="another run that votes "
                         "too; repeatable. The probability is then the class's part of the votes, where the mean of the "
-                        "runs' own probabilities is one vote more; the entropy is that of these parts")  # fmt: skip
+                        "runs' own probabilities is one vote more; of equal votes the class with more on the runs' "
+                        "own target leads; the entropy is that of these parts")  # fmt: skip
     parser.add_argument("--out", metavar="FILE", help="write here instead of to standard output")
     parser.add_argument("--format", choices=("csv", "jsonl"), help="csv, or what the name of --out says")
     parser.add_argument("--top-k", type=int, default=1, metavar="K", help="also the next best classes (default 1)")

@@ -1,8 +1,12 @@
 """analyze: the whole report on a small run, with and without topics, labels and another run; errors."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
 from isra_keras import analyze, cli
+from isra_keras.data.domain import Domain
 from tests.app.runs import make_app_run
 from tests.small_run import make_run
 
@@ -51,3 +55,16 @@ def test_other_classes_are_refused(runs, tmp_path, capsys):
     (wrong / "config.json").write_text((runs[0] / "config.json").read_text())
     assert cli.run(analyze.main, [str(wrong)]) == 2
     assert "the data has others" in capsys.readouterr().err
+
+
+def test_runs_on_other_images_are_not_compared():
+    """Of more images than --max-samples the same number is looked at, whichever they are."""
+
+    def data(names, places=(0, 2), labels=(0, 1)):
+        domain = Domain("photos", ("a", "b"), np.zeros(3, "int32"), paths=[f"photos/{name}" for name in names])
+        return SimpleNamespace(domain=domain, indices=np.array(places), labels=np.array(labels))
+
+    one = data("abc")
+    assert analyze.same_samples(one, data("abc"))
+    for other in (data("abd"), data("abc", places=(0, 1)), data("abc", labels=(0, 0))):
+        assert not analyze.same_samples(one, other)

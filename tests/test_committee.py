@@ -54,6 +54,39 @@ def test_own_probabilities_break_a_tie(runs):
     assert network.predict_on_batch(red())["logits"].argmax(axis=1).tolist() == mean.argmax(axis=1).tolist()
 
 
+def test_a_tie_goes_to_the_class_that_stands_best_on_the_target(runs, tmp_path):
+    """The rule that RESULTS.md measures: the classes' votes over all rows, here of the members' model.json."""
+    members = []
+    for number, counts in enumerate(([0, 5, 1], [1, 4, 1])):
+        folder = biased_run(tmp_path / str(number), ([0, 0, 50], [0, 60, 0])[number])
+        info = json.loads((folder / "model.json").read_text())
+        info["predicted"] = counts
+        (folder / "model.json").write_text(json.dumps(info))
+        members.append(folder)
+    network, _ = load_committee(members)
+    found = keras.ops.convert_to_numpy(keras.ops.softmax(network.predict_on_batch(red(1))["logits"]))[0]
+    assert found.argmax() == 1 and found.sum() == pytest.approx(1.0, abs=1e-5) and found[1] >= found[2] > found[0]
+    info["predicted"] = [1, 0, 9]
+    (members[1] / "model.json").write_text(json.dumps(info))
+    assert load_committee(members)[0].predict_on_batch(red(1))["logits"][0].argmax() == 2
+    network, _ = load_committee([*members, runs[1], biased_run(tmp_path / "3", [50, 0, 0])])
+    assert network.standing is None, "runs that do not tell"
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_ties_end_as_they_were_measured(seed):
+    from isra_keras.committee import _led_by_standing
+    from isra_keras.selection.committee import vote
+
+    draw = np.random.default_rng(seed)
+    classes = draw.integers(0, 5, (4, 60))
+    counts = np.stack([(classes == name).sum(axis=0) for name in range(5)], axis=1).astype("float32")
+    standing = np.bincount(classes.ravel(), minlength=5).astype("float32")
+    assert len(set(standing)) == 5
+    found = keras.ops.convert_to_numpy(_led_by_standing((counts + draw.dirichlet(np.ones(5), 60)) / 5, counts, standing))
+    assert found.argmax(axis=1).tolist() == vote(classes)[0].tolist() and found.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+
+
 def test_a_single_run_is_itself(runs):
     assert load_committee(runs[:1])[0].name == "network"
 

@@ -17,8 +17,8 @@ NOTE = (
     "Every model votes with the checkpoint that it would be shipped with: of its evaluations that do not look collapsed the "
     "one of lowest mean entropy; a model without such an evaluation has no vote, source only always has one. The class "
     "with most votes wins; of equals the one with more votes over all rows, then that of the model with the best mean rank over "
-    "the label-free scores. No target label is used. `predict --with`, which sees one image after the other, ends ties by the "
-    "members' mean probabilities, which these lines do not have: by lot shows how much hangs on that (expected, in each pair). "
+    "the label-free scores. No target label is used. `predict --with` does so too, with the votes that the runs gave their own "
+    "target and, at last, the mean probabilities. By lot: what is to be expected if ties were drawn instead. "
 )
 
 

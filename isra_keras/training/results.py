@@ -273,6 +273,7 @@ def write_results(out, config, task, model, evaluation, indices, history, select
     save_network(final_network(model, image_network(config, task, model.network)), out / "model.keras")
     info = describe_model(config, task, selected_step, weights, bool((labels >= 0).any()))
     info["semantic"] = save_semantic(model, out / "semantic.keras")
+    info["predicted"] = np.bincount(np.asarray(evaluation.logits).argmax(axis=1), minlength=len(task.class_names)).tolist()
     info["classes"] = class_table(evaluation, labels, list(task.class_names))
     info["entropy_quantiles"] = entropy_quantiles(evaluation)
     write_text(out / "model.json", json.dumps(info, indent=2) + "\n")
