@@ -127,7 +127,8 @@ class _PatientStub:
             try:
                 return method(request, wait_for_ready=True, timeout=min(30.0, self._patience))
             except grpc.RpcError as error:
-                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                code = grpc.StatusCode  # a chief that stops cancels what it is at
+                if error.code() not in (code.UNAVAILABLE, code.DEADLINE_EXCEEDED, code.CANCELLED):
                     raise
                 if time.monotonic() > ends:
                     raise ChiefGone from error

@@ -11,7 +11,7 @@ What KerasTuner 1.4.8 does not do, and is done here:
 - that a grid or Hyperband has no more to give is forgotten: a chief that restarts can't tell;
 - Hyperband's brackets are in oracle.json alone: after a kill before its write, a setting is promoted twice or a bracket
   has one trial more;
-- `synchronized` keeps its lock for ever after an exception.
+- the failure that ends a search is not saved: its trial is run again, fails and ends the search at every start.
 """
 
 import json
