@@ -3,15 +3,20 @@
 A graph takes seconds to make, and BA3US's middle batch shrinks at every evaluation.
 """
 
-from contextlib import nullcontext
+import threading
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import ops
 
 from isra_keras.semantic.weights_norm import in_place
 from isra_keras.training.determinism import pairwise_gradients
 from isra_keras.training.replica import ALONE
 from isra_keras.training.steps import batch_of, sizes_of
+
+TRACING = threading.RLock()
+"""One step is traced at a time, so that none forgets another's gradients."""
 
 
 def take_step(model, batch, network_training=True, replica=ALONE):
@@ -66,10 +71,28 @@ def compile_step(model, network_training, form):
         signature.setdefault(domain, {})[name] = spec
 
     def step(batch):
-        with in_place(not model._jit):
+        with in_place(not model._jit), gradients_for_now():
             return model.train_step(batch, network_training)
 
     return tf.function(step, [signature] if signature else None, jit_compile=model._jit or None, autograph=False)
+
+
+@contextmanager
+def gradients_for_now():
+    """Around a step that is being traced, its gradients included: forgets what `tf.custom_gradient` registered in it.
+
+    TensorFlow keeps a function for each such operation of each graph for ever, and by it the whole graph, though nothing
+    asks for it once the gradients are there: 36 MB with every run of a search on glyphs.
+    """
+    known = getattr(ops.gradient_registry, "_registry", {})
+    with TRACING:
+        before = set(known)
+        try:
+            yield
+        finally:
+            for name in set(known) - before:
+                if name.startswith("CustomGradient-"):
+                    del known[name]
 
 
 def compile_predictor(model):
