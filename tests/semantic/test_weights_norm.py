@@ -62,6 +62,7 @@ def test_xla_takes_the_plain_one(small):
 
 def test_a_training_step_uses_it_unless_it_is_compiled_by_xla(small, monkeypatch):
     from isra_keras.training.build import build_model
+    from isra_keras.training.steps import backend_steps
     from tests.training.small_task import features_config, features_task
 
     used = []
@@ -72,6 +73,7 @@ def test_a_training_step_uses_it_unless_it_is_compiled_by_xla(small, monkeypatch
               for name, part in (("source", task.source), ("target", task.target))}  # fmt: skip
     for jit in (False, True):
         model = build_model(features_config(jit_compile=jit, warmup=0.0), task)
-        model.train_on(domain)
+        form = backend_steps().form_of(model, domain)
+        backend_steps().compile_step(model, True, form).get_concrete_function(domain)  # traced: XLA need not compile it
         assert bool(used) == (not jit)
         used.clear()
