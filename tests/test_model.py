@@ -1,8 +1,5 @@
 """AdaptationModel as a Keras user meets it: fit, save and load, precision, XLA, dropout, state."""
 
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -88,7 +85,8 @@ def test_one_step_is_compiled_for_all_sizes_of_the_middle_batch_or_with_xla_for_
 
     monkeypatch.setattr(AdaptationModel, "train_step", counted)
     sizes = [3, 2, 1, 3]
-    by_hand, fitted = make_model(), make_model()
+    given = {"method": SourceOnly(), "semantic": False} if xla else {}  # XLA is slow, and any model gets these batches
+    by_hand, fitted = make_model(**given), make_model(**given)
     by_hand.compile(jit_compile=xla), fitted.compile(jit_compile=xla)
     for step, size in enumerate(sizes):
         by_hand.train_on(make_batch(step, size))
@@ -102,7 +100,7 @@ def test_one_step_is_compiled_for_all_sizes_of_the_middle_batch_or_with_xla_for_
 @pytest.mark.parametrize("variant", ["paper", "reference"])
 def test_eager_graph_and_xla_agree(variant):
     results = []
-    for mode in ("eager", "graph", "xla"):
+    for mode in ("eager", "graph", "xla") if variant == "paper" else ("eager", "graph"):
         keras.utils.set_random_seed(0)  # the method draws its weights before the model is made
         model = make_model(variant, method=BA3US(discriminator_width=8, dropout=0.0))
         model.compile(jit_compile=mode == "xla")
@@ -130,7 +128,7 @@ def test_mixed_precision(policy):
 
 
 def test_dropout_is_a_function_of_seed_and_step():
-    first, second, other = make_model(), make_model(), make_model()
+    first, second, other = (make_model(semantic=False) for _ in range(3))
     other.seed = 1
     for model in (first, second, other):
         model.compile()
@@ -138,7 +136,7 @@ def test_dropout_is_a_function_of_seed_and_step():
     logs = [float(model.train_on(make_batch(0))["adversarial"]) for model in (first, second, other)]
     assert logs[0] == logs[1] != logs[2]
     # The generators' own state does not matter: a resumed run draws what the uninterrupted one did.
-    restored = make_model()
+    restored = make_model(semantic=False)
     restored.compile()
     restored.step.assign(7)
     for generator in seed_generators(restored):
@@ -212,28 +210,6 @@ def test_predict_and_evaluate_speak_of_the_same_logits():
     assert not np.allclose(logits, model.network(source["images"])["logits"])
     scores = model.evaluate(source["images"], source["labels"], verbose=0, return_dict=True)
     assert scores["accuracy"] == pytest.approx((logits.argmax(-1) == source["labels"]).mean())
-
-
-LOAD = """
-import sys, numpy as np, keras
-import isra_keras.model, isra_keras.methods.ba3us, isra_keras.semantic
-model = keras.models.load_model(sys.argv[1] + "/model.keras")
-x = np.load(sys.argv[1] + "/x.npy")
-np.save(sys.argv[1] + "/loaded.npy", model.predict(x, verbose=0)["logits"])
-assert int(model.step) == 3 and model.semantic.num_topics == 4
-"""
-
-
-def test_saves_and_loads_in_a_fresh_process(tmp_path):
-    model = make_model()
-    model.compile()
-    for step in range(3):
-        model.train_on(make_batch(step))
-    x = make_batch(5)["target"]["images"]
-    model.save(tmp_path / "model.keras")
-    np.save(tmp_path / "x.npy", x)
-    subprocess.run([sys.executable, "-c", LOAD, str(tmp_path)], check=True, timeout=120)
-    np.testing.assert_array_equal(np.load(tmp_path / "loaded.npy"), model.predict(x, verbose=0)["logits"])
 
 
 def test_warm_up_trains_on_source_labels_alone():
