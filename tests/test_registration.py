@@ -6,9 +6,11 @@ import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
 
 import isra_keras
+from isra_keras.backbones import build_network
 from isra_keras.registration import PACKAGE, Deferred, deferred
 from tests.test_fit import make_model, make_pairs
 from tests.training.small_task import features_task
@@ -22,15 +24,45 @@ def load_anew(code, path):
     return done.stdout.strip().splitlines()[-1]
 
 
-LOAD = "; model = keras.models.load_model(sys.argv[1]); print(type(model).__name__, type(model.method).__name__)"
+LOAD = """
+import numpy as np
+outputs = {}
+for name in %r:
+    model = keras.models.load_model(f"{sys.argv[1]}/{name}.keras", safe_mode=True)
+    images = np.load(f"{sys.argv[1]}/{name}.npy")
+    outputs[name] = model.predict(images, verbose=0)["logits"]
+    if name == "model":
+        print(type(model).__name__, type(model.method).__name__, int(model.step), model.semantic.num_topics)
+np.savez(sys.argv[1] + "/outputs.npz", **outputs)
+"""
 
 
-@pytest.mark.parametrize("imports", ["import sys, isra_keras, importlib.util; importlib.util.find_spec('keras'); import keras", "import sys, keras, isra_keras"])
-def test_whole_model_in_a_fresh_process(tmp_path, imports):
-    model = make_model()
-    model.fit(make_pairs(features_task(), model).dataset(0, 1), verbose=0)
-    model.save(tmp_path / "a.keras")
-    assert load_anew(imports + LOAD, tmp_path / "a.keras") == "AdaptationModel BA3US"
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Folder with a trained model and a network of our own layers, each with images, and {name: its logits}."""
+    folder = tmp_path_factory.mktemp("saved")
+    model, task = make_model(), features_task()
+    model.fit(make_pairs(task, model).dataset(0, 1), verbose=0)
+    network = build_network("small_cnn", 7, 16, (32, 32, 3), "none", bottleneck="afn", classifier="weight_norm")
+    pixels = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype("float32")
+    logits = {}
+    for name, one, images in (("model", model, task.target.arrays), ("network", network, pixels)):
+        one.save(folder / f"{name}.keras")
+        np.save(folder / f"{name}.npy", images)
+        logits[name] = one.predict(images, verbose=0)["logits"]
+    return folder, logits
+
+
+@pytest.mark.parametrize("imports, order", [
+    ("import sys, isra_keras, importlib.util; importlib.util.find_spec('keras'); import keras", ("network", "model")),
+    ("import sys, keras, isra_keras", ("model", "network")),
+])  # fmt: skip
+def test_saved_in_a_fresh_process(saved, imports, order):
+    folder, logits = saved
+    assert load_anew(imports + LOAD % (order,), folder) == "AdaptationModel BA3US 1 4"
+    with np.load(folder / "outputs.npz") as found:
+        np.testing.assert_array_equal(found["model"], logits["model"])
+        np.testing.assert_allclose(found["network"], logits["network"], rtol=0, atol=1e-6)
 
 
 def test_every_registered_class_is_in_the_table():

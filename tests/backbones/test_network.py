@@ -1,9 +1,6 @@
 """build_network: names, shapes, dtypes, parts, precision, saving, seeds, errors."""
 
 import importlib
-import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -50,20 +47,6 @@ def test_parts_shapes_and_round_trip(bottleneck, classifier, tmp_path):
     assert np.array_equal(loaded(images())["logits"], outputs["logits"])
     for part in PARTS:
         assert len(loaded.get_layer(part).trainable_variables) == len(network.get_layer(part).trainable_variables)
-
-
-def test_loads_in_a_fresh_process(tmp_path):
-    network = small(bottleneck="afn", classifier="weight_norm")
-    network.save(tmp_path / "n.keras")
-    np.savez(tmp_path / "io.npz", x=images(), y=network(images())["logits"])
-    code = (
-        "import sys, numpy as np, keras, isra_keras.backbones\n"
-        "io = np.load(sys.argv[2]); n = keras.models.load_model(sys.argv[1], safe_mode=True)\n"
-        "assert np.allclose(n(io['x'])['logits'], io['y'], rtol=0, atol=1e-6)"
-    )
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}
-    command = [sys.executable, "-c", code, str(tmp_path / "n.keras"), str(tmp_path / "io.npz")]
-    assert subprocess.run(command, env=environment, capture_output=True).returncode == 0
 
 
 @pytest.mark.parametrize("name", ["mixed_float16", "mixed_bfloat16"])
