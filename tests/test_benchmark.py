@@ -25,8 +25,9 @@ from tests.benchmarking.lines import line
 from tests.benchmarking.small_features import GIVEN, write_features
 
 SET = [
-    part for name, value in GIVEN.items() if name != "iterations" for part in ("--set", f"{name}={json.dumps(value)}")
-]
+    part for name, value in (GIVEN | {"deterministic": False}).items() if name != "iterations"
+    for part in ("--set", f"{name}={json.dumps(value)}")
+]  # fmt: skip
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -34,10 +35,25 @@ def command(out, data, *more):
     return ["--dataset", "pacs_features", "--tasks", "A-C", "--out", str(out), "--data-dir", data, *SET, *more]
 
 
-def test_from_grid_to_report(tmp_path, capfd):
+@pytest.fixture
+def in_process(monkeypatch):
+    """Cells run here, one after the other: nothing is said of the pool (tests/benchmarking/test_pool.py)."""
+    from isra_keras.benchmarking import pool
+    from isra_keras.benchmarking.cell import run_cell
+
+    def run_cells(cells, jobs, settings, on_message, on_tick):
+        for cell in cells:
+            done = run_cell(cell, settings["data_dir"], settings["work"], folders=settings["folders"])
+            on_message(SimpleNamespace(cell=cell, started=time.monotonic()), ("done", done))
+
+    monkeypatch.setattr(pool, "run_cells", run_cells)
+
+
+def test_from_grid_to_report(tmp_path, capfd, monkeypatch, in_process):
     data, out = write_features(tmp_path), tmp_path / "r.jsonl"
     few = command(out, data, "--methods", "source_only", "--semantic", "off", "--iterations", "12")
     assert cli.run(benchmark.main, few) == 0
+    monkeypatch.undo()  # the pool again
     first = out.read_text()
     more = command(
         out, data, "--methods", "source_only,ba3us", "--semantic", "off,paper", "--iterations", "12", "--jobs", "2"
@@ -71,7 +87,7 @@ def test_a_failed_cell_is_recorded_and_tried_again(tmp_path, capfd):
     assert cli.run(benchmark.main, ["--report", str(out), "--out", str(tmp_path / "R.md")]) == 2
 
 
-def test_goes_on_after_a_kill(tmp_path):
+def test_goes_on_after_a_kill(tmp_path, in_process):
     data, out = write_features(tmp_path), tmp_path / "r.jsonl"
     args = command(out, data, "--methods", "source_only", "--semantic", "off", "--iterations", "12", "--seeds", "3")
     environment = {**os.environ, "PYTHONPATH": ROOT, "TF_CPP_MIN_LOG_LEVEL": "2"}
@@ -105,10 +121,10 @@ def own_folders(tmp_path):
 
 
 SMALL = {"backbone": "small_cnn", "weights": "none", "image_size": 40, "crop_size": 32, "batch_size": 6, "feature_dim": 8,
-         "num_topics": 4, "warmup": 0.0, "iterations": 4, "eval_interval": 2}  # fmt: skip
+         "num_topics": 4, "warmup": 0.0, "iterations": 4, "eval_interval": 2, "deterministic": False}  # fmt: skip
 
 
-def test_all_on_my_own_folders_and_which_to_trust(own_folders, tmp_path, monkeypatch, capfd):
+def test_all_on_my_own_folders_and_which_to_trust(own_folders, tmp_path, monkeypatch, capfd, in_process):
     monkeypatch.chdir(tmp_path)
     given = [part for name, value in SMALL.items() for part in ("--set", f"{name}={json.dumps(value)}")]
     args = [*own_folders, "--methods", "source_only,ba3us", "--semantic", "off", *given]
