@@ -14,6 +14,7 @@ from isra_keras import cli, train
 from isra_keras.training.prepare import check_folder
 from isra_keras.training.recipes import resolve
 from isra_keras.training.results import Choice
+from tests.figures import no_figures  # noqa: F401
 from tests.training.small_task import features_task
 
 SMALL = ["--iterations", "4", "--eval-interval", "2", "--batch-size", "6", "--feature-dim", "8", "--num-topics", "4",
@@ -117,6 +118,7 @@ def test_run_folder_and_what_is_said(tables, tmp_path, capsys):
     assert call("--out", out, "--resume", "--quiet") == 0  # what is given up is taken from the run
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_seeds(tables, tmp_path, capsys):
     assert call(*tables, "--seeds", 2, "--out", tmp_path / "runs") == 0
     summary = json.loads((tmp_path / "runs" / "summary.json").read_text())
@@ -130,6 +132,7 @@ def test_seeds(tables, tmp_path, capsys):
     assert weights[0] != weights[1]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_own_folders_with_a_labelled_and_an_unlabelled_target(folders, tmp_path, capsys):
     source, target, out = folders
     assert call(*own(source, target, out)) == 0
@@ -178,6 +181,7 @@ def test_stopped_runs_say_how_to_go_on(tables, tmp_path, monkeypatch, capsys):
     assert f"--out {tmp_path / 'runs'} --seeds 2 --resume" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_stopped_seeds_go_on_with_the_configuration_of_the_first(tables, tmp_path, monkeypatch, capsys):
     """The printed command says nothing of what was trained; seed 1 has no folder yet when seed 0 is stopped."""
     from isra_keras.training import runner
@@ -345,6 +349,7 @@ sys.exit(cli.run(train.main, sys.argv[1:]))
 """
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_full_disk_then_space_is_made(folders, capsys):
     """A limit on the size of files stands for the disk; afterwards the same folder is finished by --resume."""
     source, target, out = folders

@@ -7,12 +7,11 @@ import pytest
 from isra_keras.backbones import build_network
 from isra_keras.errors import UserError
 
-keras_hub = pytest.importorskip("keras_hub")
-
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
     """A saved ResNet of two stages with its image converter."""
+    keras_hub = pytest.importorskip("keras_hub")  # here, as its import takes seconds and every collection would pay
     folder = str(tmp_path_factory.mktemp("preset"))
     backbone = keras_hub.models.ResNetBackbone(
         input_conv_filters=[64],
@@ -42,5 +41,6 @@ def test_preset_becomes_a_network(preset, tmp_path):
 
 
 def test_unknown_preset():
+    pytest.importorskip("keras_hub")
     with pytest.raises(UserError, match="'no_such_preset' can't be loaded"):
         build_network("hub:no_such_preset", 3, image_shape=(64, 64, 3))

@@ -13,6 +13,7 @@ from isra_keras.benchmarking.votes import unpack
 from isra_keras.errors import UserError
 from isra_keras.training.config import TrainConfig
 from tests.benchmarking.small_features import small_cell, write_features
+from tests.figures import no_figures  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,7 @@ def calm():
         yield
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("isra", [pytest.param("off", marks=pytest.mark.slow), "paper"])
 def test_equals_the_runner(data, tmp_path, isra):
     from isra_keras.training.runner import run

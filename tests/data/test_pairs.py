@@ -13,6 +13,7 @@ import tensorflow as tf
 from isra_keras.data.pairs import DomainPairs, evaluation_dataset, plain_errors
 from isra_keras.errors import UserError
 from tests.data.made import array_domain, feature_domain, file_domain, grey, save, task_of, undecodable
+from tests.figures import no_figures  # noqa: F401
 
 
 def sizes(step):
@@ -276,6 +277,7 @@ def test_everything_gone_ends_with_a_sentence(tmp_path):
         raise tf.errors.UnknownError(None, None, "other")
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_run_goes_on_and_names_what_went_bad(tmp_path, monkeypatch):
     """Two files vanish while a run trains: it ends, and bad_images.csv has them with those of the scan."""
     from isra_keras.data.tasks import folder_task
@@ -309,6 +311,7 @@ def test_a_run_goes_on_and_names_what_went_bad(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("method", ["source_only", "shot"])
 def test_a_run_counts_no_image_that_cannot_be_decoded(tmp_path, method):
     """It looks whole to the scan; every evaluation counted the next image in its place, under its label."""
