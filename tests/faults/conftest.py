@@ -1,6 +1,16 @@
-"""A line for every probe at the end: how many cases, how many failed, how long."""
+"""A line for every probe at the end: how many cases, how many failed, how long; and no figures."""
 
 from collections import defaultdict
+
+import pytest
+
+from tests.figures import figures_left_out
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_figures():
+    with figures_left_out():
+        yield
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -58,7 +58,7 @@ def test_a_class_without_source_samples(tmp_path):
     assert "eel" not in result.shared_classes and result.class_weights["eel"] == 0
 
 
-@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("rows", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_fewer_target_samples_than_a_batch(tmp_path, rows):
     """Refused before anything is written, with the way out; a batch of that size trains."""
     task = changed(features_task(), target=np.arange(rows))

@@ -22,7 +22,7 @@ from isra_keras.training.checkpoint import CheckpointFolder
 from isra_keras.training.config import TrainConfig
 from isra_keras.training.recipes import resolve
 
-EXAMPLES = int(os.environ.get("ISRA_FUZZ_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("ISRA_FUZZ_EXAMPLES", "50"))
 """Of each reader; ISRA_FUZZ_EXAMPLES=20000 is about ten minutes."""
 fuzz = settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES < 1000
