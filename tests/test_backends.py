@@ -37,16 +37,14 @@ def test_without_tensorflow(backend):
 
 
 def test_golden_numbers_under_torch():
-    golden("torch", "tests/methods", "tests/semantic", "tests/test_model_golden.py")
+    golden("torch", "tests/methods", "tests/semantic/test_golden.py", "tests/test_model_golden.py")
 
 
-def test_golden_numbers_of_isra_under_jax():
-    golden("jax", "tests/semantic", "tests/test_model_golden.py", "-k", "not ba3us_trajectory")
-
-
-def test_golden_trajectories_under_jax():
-    """BN, two discriminators and their frozen weights (IWAN), class weights (PADA), momenta by part (AFN)."""
-    golden("jax", *(f"tests/methods/test_{name}.py" for name in ("iwan", "pada", "afn")), "-k", "trajectory")
+def test_golden_numbers_under_jax():
+    """ISRA; trajectories with BN, two discriminators and their frozen weights (IWAN), class weights (PADA), momenta by part (AFN)."""
+    golden("jax", "tests/semantic/test_golden.py", "tests/test_model_golden.py",
+           *(f"tests/methods/test_{name}.py" for name in ("iwan", "pada", "afn")),
+           "-k", "(test_golden or trajectory) and not ba3us_trajectory")  # fmt: skip
 
 
 @pytest.mark.slow
