@@ -58,6 +58,7 @@ class OfficeHomeTest(_BuilderCase):
     FOLDERS = tuple(f"OfficeHomeDataset_10072016/{name}" for name in OFFICE_HOME_FOLDERS.values())
 
 
+@pytest.mark.slow  # the code is that of Office-Home; its files are read below
 class Office31Test(_BuilderCase):
     __test__ = True
     DATASET_CLASS = Office31

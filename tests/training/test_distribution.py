@@ -57,12 +57,16 @@ def found(kind, cases, onednn=True):
     return lines[0]
 
 
-@pytest.mark.parametrize("kind", ["mirrored", "multi_worker"])
-def test_golden_trajectories_with_half_the_batch_each(kind):
-    lines = found(kind, ["isra_trajectory", "ba3us_trajectory", "keras_layer"])
+@pytest.mark.parametrize("kind, cases", [
+    ("mirrored", ["isra_trajectory", "keras_layer"]),  # BA3US is whole in that of ISRA
+    pytest.param("mirrored", ["ba3us_trajectory"], marks=pytest.mark.slow),
+    ("multi_worker", ["isra_trajectory", "ba3us_trajectory", "keras_layer"]),
+])  # fmt: skip
+def test_golden_trajectories_with_half_the_batch_each(kind, cases):
+    lines = found(kind, cases)
     for case, line in lines.items():
         assert line["error"] < EXACT, (case, line)
-    assert lines["keras_layer"]["left_alone"]
+    assert "keras_layer" not in cases or lines["keras_layer"]["left_alone"]
 
 
 @pytest.mark.slow
