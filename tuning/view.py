@@ -1,5 +1,6 @@
 """The live table of a search: values, score, best so far, time left; plain lines where there is no terminal."""
 
+import re
 import sys
 import time
 
@@ -96,7 +97,7 @@ class View:
 
 
 def make_table(rows, objective, names, footer=None, doing=""):
-    """`rich.table.Table` of trials; the best one is marked. A narrow terminal folds the reasons and cuts no number."""
+    """`rich.table.Table` of trials; the best one is marked, why others failed is told below. No number is cut."""
     from rich.box import SIMPLE
     from rich.table import Table
 
@@ -112,17 +113,27 @@ def make_table(rows, objective, names, footer=None, doing=""):
         cells = [f"{row.trial_id}{mark}", *(number(row.values.get(name)) for name in names)]
         cells += [str(row.budget or "")] if budgets else []
         cells += [number(row.score)] + ([percent(row.metrics.get(ORACLE))] if labelled else [])
-        state = {"COMPLETED": "best" if mark else "", "FAILED": f"failed: {row.reason}"}
+        state = {"COMPLETED": "best" if mark else "", "FAILED": "failed"}
         cells += [f"{row.seconds:.0f}" if row.seconds else "", state.get(row.status, doing or "running")]
         lines.append((cells, "green" if mark else "red" if row.status == "FAILED" else None))
-    table = Table(caption=footer, box=SIMPLE, pad_edge=False)
+    table = Table(caption="\n".join(filter(None, [footer, *failures(rows)])) or None, caption_justify="left", box=SIMPLE, pad_edge=False)
     for place, (title, style) in enumerate(head):
         width = max(map(len, [*title.split(), *(cells[place] for cells, _ in lines)]))
         table.add_column(title, justify="right", style=style, min_width=width)
-    table.add_column("", overflow="fold")
+    table.add_column("", min_width=len("running"), overflow="fold")
     for cells, style in lines:
         table.add_row(*cells, style=style)
     return table
+
+
+def failures(rows):
+    """ "trials 08, 16: out of memory", the trials of a reason together; where a step is named, the first one's."""
+    found = {}
+    for row in rows:
+        if row.status == "FAILED":
+            found.setdefault(re.sub(r"\d+", "", row.reason), []).append(row)
+    return [f"{'trials' if len(same) > 1 else 'trial'} {', '.join(row.trial_id for row in same)} failed: {same[0].reason}"
+            for same in found.values()]  # fmt: skip
 
 
 def line(row, names):

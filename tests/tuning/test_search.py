@@ -77,11 +77,12 @@ def test_table_cuts_no_number_at_eighty_columns():
     values = {"class2vec_weight": 0.00083141, "alignment_weight": 0.00033333, "num_topics": 128}
     metrics = {"oracle:accuracy": 0.1976}
     rows = [records.Row(f"{k:02d}", "COMPLETED", values, 3.548 + k, metrics, [], 138.0) for k in range(2)]
-    rows.append(records.Row("02", "FAILED", values, reason="out of memory: a long sentence that says which"))
+    rows += [records.Row(f"{k:02d}", "FAILED", values, reason=f"out of memory: a long sentence, at step {k}") for k in (2, 3)]
     out = Console(file=StringIO(), width=80)
     out.print(make_table(rows, search.goals.parse_objective("sel:mean_entropy"), list(values)))
     text = out.file.getvalue()
-    assert text.count("0.0008314") == 3 == text.count("0.0003333") and "19.76 %" in text and "…" not in text
+    assert text.count("0.0008314") == 4 == text.count("0.0003333") and "19.76 %" in text and "…" not in text
+    assert "trials 02, 03 failed: out of memory: a long sentence, at step 2" in text, "not letter by letter in a column"
     assert "00*" in text and "best" in text and max(map(len, text.splitlines())) <= 80
 
 
