@@ -2,6 +2,7 @@
 
 import hashlib
 
+from isra_keras.benchmarking.votes import unpack
 from isra_keras.training.same_data import data_facts
 
 SHORT = 12
@@ -17,7 +18,8 @@ def folder_facts(task):
 
 def target_files(task):
     """Digest of the names of the target's files; None where it has none."""
-    return task.target.paths and task.target.paths.digest()[:SHORT]
+    digest = task.target.names_digest
+    return digest and digest[:SHORT]
 
 
 def comparable(line, newest):
@@ -34,18 +36,15 @@ def comparable(line, newest):
 
 def rows_of(line):
     """Number of the target's samples that a line's vote has."""
-    from isra_keras.benchmarking.votes import unpack
-
     return len(unpack(line["vote"])[0]) if line.get("vote") else line.get("samples")
 
 
-def changed_since(lines, task, command="--out"):
+def changed_since(lines, task):
     """A sentence if models of these lines were trained on other data than what is there now; None otherwise.
 
     Args:
         lines: dicts of finished cells.
         task: the `Task` of the folders as they are.
-        command: the option that trains all anew.
     """
     now, files, told, count = folder_facts(task), target_files(task), {}, 0
     for line in lines:
@@ -59,7 +58,7 @@ def changed_since(lines, task, command="--out"):
     if not count:
         return None
     return (f"{count} of {len(lines)} models were trained before the folders changed ({'; '.join(told)}). They stay as they "
-            f"are; {command} with another file trains all on what is there now.")  # fmt: skip
+            "are; another --out trains all on what is there now.")  # fmt: skip
 
 
 def _difference(then, now):

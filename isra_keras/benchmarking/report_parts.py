@@ -7,8 +7,6 @@ from isra_keras.benchmarking.grid import FOLDERS, Cell, as_given
 from isra_keras.benchmarking.tables import rows_in_order
 
 NOTES = {
-    "selected": "The checkpoint of every run was picked by {picked}, without target labels. Mean ± std over seeds, in per "
-    "cent. Δ, win/tie/loss and p compare ISRA with the same method without it, paired over task × seed.",
     "last": "The last checkpoint of every run: no selection at all.",
     "oracle": "UPPER BOUND: the checkpoint was picked BY the target labels. Nobody without labels can have these numbers.",
     "within": "Mean over runs of Spearman's correlation between a score and the accuracy along the run's evaluations, and "
@@ -32,7 +30,8 @@ def note_of_selection(runs):
     """The note under the accuracies of the selected checkpoints, as the runs' own settings have it."""
     selects = sorted({run.line["config"].get("select") or "mean_entropy" for run in runs})
     picked = "the lowest mean entropy of its predictions on the target" if selects == ["mean_entropy"] else " or ".join(selects)
-    note = NOTES["selected"].format(picked=picked)
+    note = (f"The checkpoint of every run was picked by {picked}, without target labels. Mean ± std over seeds, in per cent. Δ, "
+            "win/tie/loss and p compare ISRA with the same method without it, paired over task × seed.")  # fmt: skip
     if not any(run.line["config"].get("guard", False) for run in runs) and runs[0].cell.dataset != FOLDERS:
         note += " Runs of a benchmark train without the guard against collapse that `train` has: methods are seen as they are."
     return note

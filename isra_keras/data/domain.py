@@ -57,6 +57,11 @@ class Domain:
         return len(self.labels)
 
     @property
+    def names_digest(self):
+        """SHA-256 of the names of its image files, of those too that its features were made of; None where it has none."""
+        return self.files if self.paths is None else self.paths.digest()
+
+    @property
     def class_counts(self):
         """(C,) int64: labelled samples of each class."""
         return np.bincount(self.labels[self.labels >= 0], minlength=len(self.class_names))

@@ -115,9 +115,9 @@ def _with_features(domain, config, backbone, quiet):
         raise UserError(f"Expected readable images; {summary(bad)}. Remove or replace them, or pass over bad ones "
                         "(--on-bad-image skip).")  # fmt: skip
     labels = np.delete(domain.labels, sorted(late))
-    names = Paths([path for row, path in enumerate(domain.paths) if row not in late]) if late else domain.paths
+    names = Paths([path for row, path in enumerate(domain.paths) if row not in late]).digest() if late else domain.names_digest
     return replace(domain, paths=None, arrays=np.concatenate([features for features, _ in parts]), labels=labels,
-                   bad_images=(*domain.bad_images, *bad), files=names and names.digest())  # fmt: skip
+                   bad_images=(*domain.bad_images, *bad), files=names)  # fmt: skip
 
 
 def _chunks(domain, config, backbone, folder, quiet):
