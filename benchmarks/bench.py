@@ -263,7 +263,7 @@ def bars(name, names, panels, colours):
         if mark is not None:
             axes.axvline(mark, color="#c44e52", linestyle="--", linewidth=1)
         axes.margins(x=0.12)
-        axes.set_xlim(left=0)
+        axes.set_xlim(left=min(0.0, *values))  # a difference may be below zero; its label would be cut off
         axes.set_xlabel(axis, size=8)
         axes.tick_params(axis="x", labelsize=8)
         for side in ("top", "right"):

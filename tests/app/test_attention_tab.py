@@ -51,6 +51,15 @@ def test_a_class_that_no_topic_speaks_for(handlers, state):
     assert listed.value == "topic 1 (drive 0.000)" and "gives this class 0.000." in words
 
 
+def test_explain_draws_with_the_opacity_that_the_slider_shows(handlers, state, monkeypatch):
+    asked = []
+    monkeypatch.setattr("app.attention_tab.readable", lambda service, path: path)
+    monkeypatch.setattr(handlers.service, "explain", lambda image: state)
+    monkeypatch.setattr(handlers, "draw", lambda *args: asked.append(args[-1]) or ())
+    handlers.explain("image", 0.2), handlers.explain("image")
+    assert asked == [0.2, 0.6]
+
+
 def test_bars_where_there_is_no_map(handlers, state):
     zero, one = 0, 1
     state = state | {"topic_maps": None}

@@ -2,11 +2,14 @@
 
 import csv
 import os
+import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from app import app
 from app.runs import choose_run, other_runs, runs_below
 from app.storage import TemporaryFiles, save_flag, write_csv
 from app.uploads import display_name
@@ -34,6 +37,24 @@ def test_old_files_are_swept_and_all_at_the_end(monkeypatch):
     assert files.sweep() == 0, "what there was when the page had been made stays"
     files.close()
     assert not files.folder.exists()
+
+
+def test_a_stopped_service_removes_the_uploads_too(monkeypatch):
+    """SIGTERM ends Python without `finally` where nobody handles it."""
+    closed = []
+    demo = SimpleNamespace(block_thread=lambda: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(5),
+                           close=lambda verbose: closed.append("demo"))  # fmt: skip
+    files = SimpleNamespace(close=lambda: closed.append("files"))
+    monkeypatch.setattr(app, "make", lambda *args: (demo, files))
+    monkeypatch.setattr(app, "launch", lambda *args: (None, "http://here", None))
+    monkeypatch.setattr(app, "choose_run", lambda given: "run")
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            app.main([])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert closed == ["demo", "files"]
 
 
 def test_sweeper_runs_by_itself(monkeypatch):

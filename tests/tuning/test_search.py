@@ -186,6 +186,29 @@ def test_a_score_that_needs_the_source_can_be_the_objective_of_runs_that_select_
     assert row.status == "COMPLETED" and np.isfinite(row.metrics["sel:dev"])
 
 
+def test_sigterm_ends_the_supervisor_as_ctrl_c_does(tmp_path, monkeypatch):
+    """It died at once, and its workers with it, by SIGKILL in the middle of trials that this was counted against."""
+    left = []
+
+    class Processes:
+        def __init__(self, *args):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, kind, error, trace):
+            left.append(kind)
+
+        def watch(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(search.local, "LocalCluster", Processes)
+    with pytest.raises(KeyboardInterrupt):
+        search.main(words(tmp_path / "s", "--local-workers", "2", "--quiet"))
+    assert left == [KeyboardInterrupt] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
 def test_after_the_end_a_worker_leaves_and_a_chief_still_serves(tmp_path, monkeypatch, steps):
     assert search.main(words(tmp_path)) == 7
     ended(tmp_path)
