@@ -203,10 +203,11 @@ def test_sigterm_ends_the_supervisor_as_ctrl_c_does(tmp_path, monkeypatch):
         def watch(self):
             os.kill(os.getpid(), signal.SIGTERM)
 
+    before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(search.local, "LocalCluster", Processes)
     with pytest.raises(KeyboardInterrupt):
         search.main(words(tmp_path / "s", "--local-workers", "2", "--quiet"))
-    assert left == [KeyboardInterrupt] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert left == [KeyboardInterrupt] and signal.getsignal(signal.SIGTERM) == before
 
 
 def test_after_the_end_a_worker_leaves_and_a_chief_still_serves(tmp_path, monkeypatch, steps):
