@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+import method_costs
 import profiles
 import semantic_step
 from measure import RESULTS, ROOT, cell, table
@@ -44,6 +45,7 @@ SCRIPTS = (
 TITLES = {
     "semantic_step": "ISRA's own step",
     "train_step": "What ISRA adds to a training step",
+    "method_costs": "What each method costs",
     "input_pipeline": "Images arriving",
     "evaluation_share": "Evaluations",
     "evaluation_cheaper": "Evaluations, before and after",
@@ -82,6 +84,11 @@ ENTRIES = {
     ),
     "onednn": ("off_over_on", lambda line: line["step"], "time of a step without oneDNN over the time with it"),
     "adapt_peer": ("ratio", lambda line: line["method"], "our iterations a second over adapt's"),
+    "method_costs": (
+        "s_per_1000",
+        lambda line: f"{line['method']}{'' if line['isra'] == 'off' else ' + ISRA'}",
+        "seconds per 1,000 iterations on one core, features",
+    ),
     "train_step": (
         "isra_adds",
         lambda line: f"{line['backbone']} {line['side']} px" if line["side"] else line["backbone"],
@@ -176,6 +183,8 @@ def section(name, title, lines, quick):
         shown = [line for line in lines if kind_of(line) == probe]
         if name == "semantic_step":
             shown = [semantic_step.with_aims(line) for line in shown]
+        if name == "method_costs":
+            shown = method_costs.side_by_side(shown)
         parts += [table([{k: v for k, v in line.items() if k not in hidden} for line in shown]), ""]
     for picture in pictures(name, lines):
         parts += [f"![{title}]({picture.relative_to(PAGE.parent)})", ""]
@@ -225,10 +234,12 @@ def draw(name, lines):
         lines = sorted(lines, key=lambda line: line["case"])  # stable: before, after
     if name == "semantic_step":
         lines = [semantic_step.with_aims(line) for line in lines]
+    if name == "method_costs":  # images, where the backbone takes most, have their table alone
+        lines = [line for line in lines if line["dataset"] == method_costs.FIGURE]
     lines = [line for line in lines if line.get(field) is not None]
     if not lines:
         return None
-    colours = [PALE if line.get("when") == "before" else BLUE for line in lines]
+    colours = [PALE if line.get("when") == "before" or line.get("isra") == "off" else BLUE for line in lines]
     panels = [panel(name, lines, *one) for one in [(field, axis), *BESIDE.get(name, ())]]
     return bars(name, [title(line) for line in lines], [one for one in panels if one], colours)
 

@@ -184,7 +184,8 @@ def cost_table(runs, title):
     columns = ["Method", "s per 1,000 iterations", "s per cell", "of it evaluating", "peak memory (MB)", "threads", "cells"]
     return Table(title, columns, rows, "The fastest of the method's cells; seconds include compiling. Peak memory: the "
                  "smallest of them, of the whole process, which keeps some of the cells before. Cells that took over the "
-                 "compiled steps of another are left out. Rows of other threads, or of few cells, are no comparison.")  # fmt: skip
+                 "compiled steps of another are left out. Rows of other threads, or of few cells, are no comparison: "
+                 "benchmarks/method_costs.py makes one, each method in a fresh process.")  # fmt: skip
 
 
 def _against_without(runs, row, choice):

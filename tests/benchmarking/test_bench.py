@@ -12,6 +12,7 @@ import bench  # noqa: E402
 import evaluation_share  # noqa: E402
 import gpu_step  # noqa: E402
 import measure  # noqa: E402
+import method_costs  # noqa: E402
 import readings  # noqa: E402
 import semantic_step  # noqa: E402
 import train_step  # noqa: E402
@@ -162,3 +163,28 @@ def test_figures_show_what_bars_are_judged_by(folder, monkeypatch):
     bench.draw("evaluation_cheaper", [line, line | {"commit": "new"}])
     names, _, colours = drawn["evaluation_cheaper"]
     assert [name.split()[-1] for name in names] == ["before", "after"] and colours == [bench.PALE, bench.BLUE]
+
+
+def cost(method, isra, seconds, dataset="pacs_features"):
+    return {"dataset": dataset, "method": method, "isra": isra, "s_per_1000": seconds, "compile_s": 1.0, "peak_memory_mb": 900}
+
+
+def test_costs_stand_side_by_side_and_the_figure_keeps_to_one_dataset(folder):
+    lines = [cost("dann", "off", 2.0), cost("dann", "reference", 3.5), cost("shot", "off", 1.0), cost("dann", "off", 9.0, "glyphs")]
+    write(folder / "method_costs.jsonl", *lines)
+    bench.write_page()
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    assert "| pacs_features | dann | 2 | 3.5 | 1.5 |" in page and "| glyphs | dann | 9 |" in page
+    assert "`python benchmarks/method_costs.py --dataset pacs_features`, `python benchmarks/method_costs.py --dataset glyphs`" in page
+    assert (folder / "figures" / "method_costs.png").is_file()
+
+
+def test_the_clock_of_costs_counts_steps_by_stage_and_evaluations_apart(monkeypatch):
+    now = iter([0.0, 1.0, 3.0, 10.0, 10.5])
+    monkeypatch.setattr(method_costs.time, "perf_counter", lambda: next(now))
+    clock = method_costs.make_clock()
+    clock.on_step(1, {"loss": 0.0})
+    clock.on_step(2, {"loss": 0.0})
+    clock.on_evaluation({"stage": "source"}, None)
+    clock.on_step(3, {"loss": 0.0})
+    assert clock.stages == {"source": [1.0, 2.0]} and clock.evaluations == [7.0] and clock.steps == [0.5]
