@@ -88,6 +88,9 @@ def speak_plainly(said=()):
         said: texts of warnings that the user has read already.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for stream in (sys.stdout, sys.stderr):  # a path that is no UTF-8 is shown, not a reason to end
+        if getattr(stream, "errors", None) == "strict":
+            stream.reconfigure(errors="backslashreplace")
     warnings.formatwarning = _plain_warning
     for text in said:
         warnings.filterwarnings("ignore", re.escape(text), UserWarning)

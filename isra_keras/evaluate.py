@@ -21,6 +21,8 @@ def build_parser():
     parser.add_argument("--with", metavar="RUN", dest="others", action="append", default=[], help="another run on the same "
                         "data that votes too; repeatable")  # fmt: skip
     parser.add_argument("--data-dir", metavar="DIR", help="where the dataset is now, if it has moved")
+    parser.add_argument("--source-dir", metavar="DIR", help="where your own source is now, if it has moved")
+    parser.add_argument("--target-dir", metavar="DIR", help="where your own target is now, if it has moved")
     parser.add_argument("--with-source", action="store_true", help="predict the source too: adds DEV and source scores")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images at once (default 64)")
     parser.add_argument("--report", action="store_true", help="write RUN/report anew")
@@ -43,7 +45,7 @@ def main(argv=None):
         (network, info), before = load_committee([folder, *args.others]), None
     else:
         (network, info), before = load_run(folder), load_source_model(folder)
-    task = rebuild_task(config, args.data_dir)
+    task = rebuild_task(moved(config, source_dir=args.source_dir, target_dir=args.target_dir), args.data_dir)
     result, arrays = evaluate(network, info, task, args.batch_size, args.with_source, before)
     if args.report:
         from isra_keras.analysis.report import write_report
@@ -80,6 +82,19 @@ def read_config(folder):
     return config
 
 
+def moved(config, **folders):
+    """The configuration of a run of a user's own folders with where they are now; None for where they were.
+
+    Raises:
+        UserError: a folder for a run of a dataset.
+    """
+    given = {name: folder for name, folder in folders.items() if folder}
+    if given and not config.get("source_dir"):
+        name = next(iter(given)).replace("_", "-")
+        raise UserError(f"Expected --data-dir for a run of the dataset {config.get('dataset')}; received --{name}.")
+    return config | given
+
+
 def rebuild_task(config, data_dir=None):
     """The `Task` that a run was trained on.
 
@@ -96,8 +111,8 @@ def rebuild_task(config, data_dir=None):
     if config.get("source_dir") and data_dir:
         raise UserError(
             f"Expected --data-dir for a dataset; the run is of the folders '{config['source_dir']}' and "
-            f"'{config['target_dir']}'. If they have moved, write where they are now into the run's config.json "
-            "(source_dir, target_dir)."
+            f"'{config['target_dir']}'. If they have moved, `evaluate` takes --source-dir and --target-dir; for other commands "
+            "write where they are now into the run's config.json (source_dir, target_dir)."
         )
     if config.get("source_dir"):
         return tasks.folder_task(config["source_dir"], config["target_dir"], on_bad_image=bad)
@@ -135,7 +150,7 @@ def evaluate(network, info, task, batch_size=64, with_source=False, before=None)
     if list(task.class_names) != info["class_names"]:
         raise UserError(
             f"Expected the classes that the run was trained on ({_few(info['class_names'])}); "
-            f"received {_few(task.class_names)}. Point --data-dir to the same data."
+            f"received {_few(task.class_names)}. Point --data-dir, or of your own folders --source-dir, to the same data."
         )
     target = predict_domain(network, info, task.target, batch_size, before)
     source = predict_domain(network, info, task.source, batch_size) if with_source else None

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from isra_keras.losses import cross_entropy
-from isra_keras.objective import Context, Evaluation, Objective, Outcome, Sizes, Stage, View, Views
+from isra_keras.objective import Context, Evaluation, Outcome, Sizes, Stage, View, Views
 from isra_keras.training.draws import seed_draws, seed_generators
 from isra_keras.training.optimizer import PartwiseSGD
 from isra_keras.training.replica import ALONE
@@ -238,7 +238,7 @@ class AdaptationModel(keras.Model):
 
     def knows_topics_early(self):
         """Whether the plug-in aligns the features themselves, so that its topics can be learned in a warm-up."""
-        return self.semantic is not None and type(self.method).semantic_views is Objective.semantic_views
+        return self.semantic is not None and self.method.aligns_own_features()
 
     def train_step(self, batch, network_training=True, replica=ALONE):
         """One step on one batch; returns {term: value, "loss", "learning_rate", diagnostics} as float32 scalars.

@@ -277,6 +277,10 @@ class Objective(keras.layers.Layer):
         """Width of the features that the semantic plug-in aligns on top of this method."""
         return feature_dim
 
+    def aligns_own_features(self) -> bool:
+        """Whether `semantic_views` are the network's own, so that topics can be learned before adaptation begins."""
+        return type(self).semantic_views is Objective.semantic_views
+
     def semantic_views(self, views: Views, context: Context) -> Views:
         """What the semantic plug-in aligns on top of this method; SHOT gives it stored source features."""
         return views

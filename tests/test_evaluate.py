@@ -180,3 +180,11 @@ def test_a_report_that_cannot_be_written(data, run_dir, capsys):
     (run_dir / "report").write_text("a file")
     assert cli.run(evaluate.main, [str(run_dir), "--report"]) == 2
     assert "Expected to write to" in capsys.readouterr().err
+
+
+def test_own_folders_that_have_moved(data, run_dir, capsys):
+    assert cli.run(evaluate.main, [str(run_dir), "--target-dir", "new"]) == 2
+    assert "--data-dir for a run of the dataset toys; received --target-dir" in capsys.readouterr().err
+    (run_dir / "config.json").write_text(json.dumps({"source_dir": "s", "target_dir": "t"}))
+    evaluate_json(capsys, run_dir, "--target-dir", "new")
+    assert data.calls == [("folder", ("s", "new"), {"on_bad_image": "skip"})]

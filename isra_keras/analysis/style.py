@@ -73,11 +73,11 @@ def save(made, path, dpi=150, tight=True):
 
 
 def write_text(path, text):
-    """Writes a text file atomically (UTF-8)."""
+    """Writes a text file atomically (UTF-8; names of files that are none keep their bytes)."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(partial, "w", encoding="utf-8") as file:
+        with open(partial, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

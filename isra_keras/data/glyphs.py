@@ -164,10 +164,9 @@ def _font(face):
 
 
 def _cache_folder(cache_dir):
-    given = cache_dir or os.environ.get("ISRA_CACHE")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isra_keras"
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
+    folder = os.path.expanduser(cache_dir or os.environ.get("ISRA_CACHE") or os.path.join(caches, "isra_keras"))
+    return Path(os.devnull if folder.startswith("~") else folder)  # nobody's home: no cache
 
 
 def _store(path, images, labels):

@@ -70,17 +70,19 @@ class ImageStore:
             (uint8 (size, size, 3), index of the sample that it shows).
 
         Raises:
-            UserError: if a hundred samples in a row cannot be read.
+            UserError: if neither a hundred samples in a row nor a hundred spread over the domain can be read.
         """
         count = len(self.paths)
-        for offset in range(min(count, MAX_REPLACEMENTS)):
+        most = min(count, MAX_REPLACEMENTS)
+        # Files lie class by class: a folder that is bad as a whole is no reason to end, a disk that is gone is one.
+        for offset in (*range(most), *(number * count // most for number in range(1, most))):
             used = (index + offset) % count
             image = self._read(used)
             if image is not None:
                 return image, used
         raise UserError(
-            f"Expected readable images in domain {self.name}; {self.paths[index]} and all of the "
-            f"{min(count, MAX_REPLACEMENTS) - 1} after it cannot be read. Is the disk still there?"
+            f"Expected readable images in domain {self.name}; {self.paths[index]} ({self._late[index].reason}), the "
+            f"{most - 1} after it and {most - 1} others cannot be read. Is the disk still there?"
         )
 
     def _read(self, index):

@@ -20,6 +20,7 @@ def data_roots(protocol, data_dir=None):
         UserError: if none is named, or the named one is no folder.
     """
     given = [data_dir] if data_dir else [os.environ[name] for name in ENVIRONMENT if os.environ.get(name)]
+    given = [os.path.expanduser(folder) for folder in given]
     if not given:
         raise missing(protocol, [])
     for folder in given:
@@ -63,6 +64,9 @@ def find_feature_file(protocol, roots):
             names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
             stems = tuple(plain(name) for name in protocol.folders)
             found = [name for name in names if name.endswith(".npz") and plain(name).startswith(stems)]
+            if len(found) > 1:
+                raise UserError(f"Expected one file of features of {protocol.name} in '{folder}'; received {len(found)}: "
+                                f"{', '.join(found)}. Keep the one that you mean there, the others in another folder.")  # fmt: skip
             if found:
                 return os.path.join(folder, found[0])
     raise missing(protocol, roots, f"no such file: {_all(roots)}")

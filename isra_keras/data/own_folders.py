@@ -80,7 +80,15 @@ def _source(source_dir, on_bad_image):
             f"Expected at least two class folders in the source; {image_folder.describe(source_dir)}. "
             "Put the images of each class in a folder of its own."
         )
+    _check_names(classes, source_dir)
     _warn_of_twins(classes, source_dir)
+    loose = image_folder.image_files(source_dir, recursive=False)
+    if loose:
+        images = "1 image" if len(loose) == 1 else f"{len(loose):,} images"
+        warnings.warn(
+            f"{_base(source_dir)}: {images} beside the class folders, such as '{os.path.basename(loose[0])}', left out: "
+            "a source's image needs a class.", stacklevel=4,
+        )  # fmt: skip
     return _labelled_folder(source_dir, {name: name for name in classes}, classes, on_bad_image)
 
 
@@ -146,6 +154,19 @@ def _unknown_class(name, classes, place):
         f"Expected target classes that the source has ({', '.join(classes[:20])}{', ...' * (len(classes) > 20)}); "
         f"received '{name}' in '{place}'.{_near(name, classes)}"
     )
+
+
+def _check_names(classes, place):
+    """Refuses names of classes that no figure, table or file of a run could hold."""
+    for name in classes:
+        try:
+            name.encode("utf-8")
+        except UnicodeEncodeError:
+            shown = name.encode("utf-8", "backslashreplace").decode()
+            raise UserError(
+                f"Expected names of class folders in UTF-8; received '{shown}' in '{place}', as old archives have them. "
+                "Rename the folder."
+            ) from None
 
 
 def _warn_of_twins(classes, place):
@@ -233,4 +254,5 @@ def _warn_of_others(folder, others):
 
 
 def _base(folder):
-    return os.path.basename(os.path.abspath(folder)) or str(folder)
+    """Its name, for titles of figures: bytes that are no UTF-8 as question marks."""
+    return (os.path.basename(os.path.abspath(folder)) or str(folder)).encode("utf-8", "replace").decode()

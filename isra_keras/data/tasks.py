@@ -2,6 +2,7 @@
 
 import os
 import warnings
+import zipfile
 
 import numpy as np
 
@@ -180,8 +181,16 @@ def _feature_task(protocol, source, target, roots, allow_incomplete):
     try:
         with np.load(path, allow_pickle=False) as archive:
             columns = {name: archive[name] for name in ("features", "domain", "cls", "path")}
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"Expected {protocol.layout}; '{path}' cannot be read: {error}.") from error
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(f"Expected {protocol.layout}; '{path}' cannot be read: {error}. Copy it anew.") from error
+    shapes = {name: column.shape for name, column in columns.items()}
+    rows = len(columns["features"]) if columns["features"].ndim == 2 else -1
+    if any(shapes[name] != (rows,) for name in ("domain", "cls", "path")):
+        raise UserError(f"Expected features (n, p) and n entries of domain, cls and path in '{path}'; received {shapes}.")
+    broken = np.flatnonzero(~np.isfinite(columns["features"]).all(axis=1))
+    if len(broken):
+        raise UserError(f"Expected finite features in '{path}'; {len(broken)} rows hold NaN or infinity, the first is row "
+                        f"{broken[0]}. Make the features anew.")  # fmt: skip
     domains = []
     for name, wanted in ((source, protocol.classes), (target, protocol.shared)):
         rows = [i for i in np.flatnonzero(columns["domain"] == name) if str(columns["cls"][i]) in wanted]

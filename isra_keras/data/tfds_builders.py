@@ -26,6 +26,7 @@ from isra_keras.data.decode import decode_image, is_plain_jpeg
 from isra_keras.data.locate import data_roots, find_domain
 from isra_keras.data.protocols import protocols
 from isra_keras.data.tasks import read_classes
+from isra_keras.errors import UserError
 
 _VERSION = "1.0.0"
 
@@ -84,6 +85,20 @@ class PhotoBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             homepage=self.homepage,
             citation=self.citation,
         )
+
+    def as_dataset(self, *args, **kwargs):
+        """As `tfds.core.DatasetBuilder.as_dataset`.
+
+        Raises:
+            UserError: if what was prepared with `allow_incomplete` is incomplete, and this builder does not allow it.
+        """
+        expected, found = sum(self.protocol.counts[self.domain]), self.info.splits["train"].num_examples
+        if found != expected and not self.allow_incomplete:
+            raise UserError(
+                f"Expected the {expected:,} images of {self.info.full_name}; '{self.data_dir}' was prepared from {found:,}. "
+                "Remove it to prepare it anew, or go on with allow_incomplete=True."
+            )
+        return super().as_dataset(*args, **kwargs)
 
     def _split_generators(self, dl_manager):
         roots = data_roots(self.protocol, str(dl_manager.manual_dir))

@@ -24,6 +24,14 @@ def cross_entropy(logits, labels, label_smoothing=0.0):
     return -ops.sum(targets * log_probabilities, axis=-1)
 
 
+def log_add_exp(x, y):
+    """log(e^x + e^y), float32 of any shape.
+
+    Where both are equal the gradient is half for each; on TensorFlow `ops.logaddexp` gives all of it to one.
+    """
+    return ops.where(x > y, x + ops.softplus(y - x), y + ops.softplus(x - y))
+
+
 def weighted_mean(values, weights, epsilon=1e-8):
     """sum(w v) / (epsilon + sum(w)), the denominator a constant.
 
@@ -34,6 +42,7 @@ def weighted_mean(values, weights, epsilon=1e-8):
     Returns:
         float32 scalar; 0 where all weights are 0.
     """
+    values, weights = ops.cast(values, "float32"), ops.cast(weights, "float32")
     return ops.sum(weights * values) / ops.stop_gradient(epsilon + ops.sum(weights))
 
 
@@ -59,12 +68,12 @@ def complement_entropy(logits, labels, weights=None, alpha=1.0):
     Reference:
         Liang et al., "A Balanced and Uncertainty-aware Approach for Partial Domain Adaptation", ECCV 2020.
     """
-    classes = logits.shape[-1]
+    logits, classes = ops.cast(logits, "float32"), logits.shape[-1]
     if classes <= 2:
         return 0.0 * ops.sum(logits)
     probabilities = ops.softmax(logits, axis=-1)
     own = ops.one_hot(labels, classes, dtype=logits.dtype)
-    wrong = 1.0 - ops.sum(own * probabilities, axis=-1) + 1e-7
+    wrong = ops.sum((1.0 - own) * probabilities, axis=-1) + 1e-7  # 1 - p_y has no digits left where p_y is near 1
     share = probabilities / wrong[:, None]
     rows = ops.sum((1.0 - own) * share * ops.log(share + 1e-10), axis=-1) / math.log(classes - 1)
     row_weights = ops.power(wrong, alpha) / ops.sum(ops.power(wrong, alpha))

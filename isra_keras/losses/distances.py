@@ -15,6 +15,7 @@ def squared_distances(x, y):
     Returns:
         (n, m) float32. The gradient of an entry rounded to 0 is 0.
     """
+    x, y = ops.cast(x, "float32"), ops.cast(y, "float32")
     centre = ops.stop_gradient(ops.mean(y, axis=0, keepdims=True))
     x, y = x - centre, y - centre
     squares = ops.sum(ops.square(x), axis=-1)[:, None] + ops.sum(ops.square(y), axis=-1)[None, :]

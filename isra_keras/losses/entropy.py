@@ -13,7 +13,7 @@ def entropy(logits, epsilon=1e-7):
     Returns:
         (n,) float32 in [0, log C].
     """
-    probabilities = ops.softmax(logits, axis=-1)
+    probabilities = ops.softmax(ops.cast(logits, "float32"), axis=-1)
     return -ops.sum(probabilities * ops.log(probabilities + epsilon), axis=-1)
 
 
@@ -32,7 +32,7 @@ def masked_entropy(logits, threshold=1e-6):
     Returns:
         (n,) float32.
     """
-    probabilities = ops.softmax(logits, axis=-1)
+    probabilities = ops.softmax(ops.cast(logits, "float32"), axis=-1)
     entries = probabilities * ops.log(ops.maximum(probabilities, threshold))
     return -ops.sum(ops.where(probabilities >= threshold, entries, 0.0), axis=-1)
 
@@ -47,5 +47,5 @@ def prediction_diversity(logits, epsilon=1e-5):
     Returns:
         float32 scalar in [0, log C].
     """
-    mean = ops.mean(ops.softmax(logits, axis=-1), axis=0)
+    mean = ops.mean(ops.softmax(ops.cast(logits, "float32"), axis=-1), axis=0)
     return -ops.sum(mean * ops.log(mean + epsilon))

@@ -84,7 +84,7 @@ class A2KT(Objective):
         selected = one_hot_selected(pseudo_labels, classes)
         centers, known = self.head.centers_for(source.features, members, training=context.training)
         prototypes = [prototype_logits(v.features, centers, known, self.temperature) for v in (source, target)]
-        members = members * active
+        members, selected = members * active, selected * known
         return {
             "classification": self.two_classifiers(source.logits, prototypes[0], members),
             "target_pseudo": self.two_classifiers(target.logits, prototypes[1], selected),
@@ -100,7 +100,8 @@ class A2KT(Objective):
 
     def center_loss(self, source, members, target, selected):
         """(5) of features (n, d), (m, d) and their one-hot classes, zero rows where left out: float32 scalar."""
-        distances = squared_distances(class_means(source, members), class_means(target, selected))
+        centre = ops.stop_gradient(ops.mean(target, axis=0))  # near the zeros that stand for absent classes: keeps digits
+        distances = squared_distances(class_means(source - centre, members), class_means(target - centre, selected))
         shared = shared_classes(members, selected)
         pairs = shared[:, None] * shared[None, :] * (1.0 - ops.eye(shared.shape[0]))
         pull = ops.sum(shared * ops.diagonal(distances)) / ops.maximum(ops.sum(shared), 1.0)

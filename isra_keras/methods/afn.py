@@ -89,7 +89,7 @@ class AFN(Objective):
     def stepwise_norm_loss(self, features):
         """(2) of features (n, d): float32 scalar, always delta^2; the gradient is -2 delta / n e_i / ||e_i||."""
         norms = feature_norms(features)
-        return ops.mean(ops.square(norms - (ops.stop_gradient(norms) + self.delta)))
+        return ops.mean(ops.square(norms - ops.stop_gradient(norms) - self.delta))
 
     def hard_norm_loss(self, features):
         """(3) of features (n, d): float32 scalar."""

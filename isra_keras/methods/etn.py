@@ -7,7 +7,7 @@ from keras import ops
 
 from isra_keras.initializers import TorchUniform
 from isra_keras.layers import DomainDiscriminator, dann_coefficient, reverse_gradient
-from isra_keras.losses import cross_entropy, domain_cross_entropy, mean_entropy
+from isra_keras.losses import cross_entropy, domain_cross_entropy, log_add_exp, mean_entropy
 from isra_keras.objective import Objective
 
 _HEADS = ("bottleneck", "classifier", "discriminator", "auxiliary")
@@ -133,13 +133,13 @@ def auxiliary_domain_logits(logits):
 def leaky_log_softmax(logits):
     """(1) log q and log(1 - q), both (n, C), of auxiliary logits (n, C)."""
     constant = math.log(logits.shape[-1])
-    total = ops.logaddexp(ops.logsumexp(logits, axis=-1, keepdims=True), constant)
+    total = log_add_exp(ops.logsumexp(logits, axis=-1, keepdims=True), constant)
     log_q = logits - total
     # 1 - q of the largest class: the sum over the others, exact when q is near 1; the rest have q <= 1/2.
     largest = ops.one_hot(ops.argmax(logits, axis=-1), logits.shape[-1], dtype="float32") > 0
     others = ops.logsumexp(ops.where(largest, -1e30, logits), axis=-1, keepdims=True)
     small = ops.log1p(-ops.exp(ops.minimum(log_q, -0.5)))
-    return log_q, ops.where(largest, ops.logaddexp(others, constant) - total, small)
+    return log_q, ops.where(largest, log_add_exp(others, constant) - total, small)
 
 
 def auxiliary_class_loss(logits, labels):

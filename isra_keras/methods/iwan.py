@@ -30,8 +30,8 @@ class IWAN(Objective):
     and c = 0.1 (2 / (1 + exp(-min(1, t / T))) - 1) ends at 0.046.
 
     Differs from TLLib: T is the run's length, not 10,000, unless told; from ImageNet the classifier starts fresh.
-    Differs from the Caffe code: biases learn as fast as kernels (theirs twice as fast); `source_share` is ours; in
-    stage "adapt" the source also passes the trained network and moves BN's running statistics.
+    Differs from the Caffe code: biases learn as fast as kernels (theirs twice as fast); `source_share` is ours; in stage
+    "adapt" the source also passes the trained network, moving BN's statistics. Its (2) and (4) are means over all rows.
 
     Args:
         variant: "tllib" or "paper".
@@ -112,6 +112,9 @@ class IWAN(Objective):
             return dann_coefficient(context.step, length)
         return dann_coefficient(ops.minimum(context.step, length), length, high=0.1, slope=1.0)
 
+    def aligns_own_features(self):
+        return self.variant == "tllib"
+
     def semantic_views(self, views, context):
         """Paper form, stage "adapt": the source as the frozen copy sees it, for the plug-in too."""
         if self.variant == "tllib" or context.stage == "source":
@@ -122,8 +125,8 @@ class IWAN(Objective):
 
     def weight_discriminator_loss(self, views, context):
         """(2): float32 scalar."""
-        features = ops.stop_gradient(views.concatenate("features"))
-        return _domain_loss(self.discriminator_weight(features, training=context.training), views.source.size)
+        domain_logits = self.discriminator_weight(ops.stop_gradient(views.concatenate("features")), training=context.training)
+        return self._domain_loss(domain_logits, views.source.size)
 
     def importance_weights(self, source_features, context):
         """(3) of features (n, d): (n,), constant."""
@@ -135,15 +138,13 @@ class IWAN(Objective):
         """(4): float32 scalar."""
         features = reverse_gradient(views.concatenate("features"), coefficient)
         domain_logits = self.discriminator_adversarial(features, training=context.training)
-        return _domain_loss(domain_logits, views.source.size, weights)
+        return self._domain_loss(domain_logits, views.source.size, weights)
+
+    def _domain_loss(self, logits, rows, weights=1.0):
+        losses = weights * domain_cross_entropy(logits[:rows], 1.0), domain_cross_entropy(logits[rows:], 0.0)
+        return ops.mean(ops.concatenate(losses)) if self.variant == "paper" else 0.5 * sum(map(ops.mean, losses))
 
     def get_config(self):
         names = ("variant", "adversarial_weight", "entropy_weight", "ramp_iterations", "weight_dropout",
                  "source_share", "discriminator_width", "dropout")  # fmt: skip
         return super().get_config() | {name: getattr(self, name) for name in names}
-
-
-def _domain_loss(logits, rows, weights=1.0):
-    """Half the sum of the means over the first `rows` logits (source, weighted) and over the others (target)."""
-    source = weights * domain_cross_entropy(logits[:rows], 1.0)
-    return 0.5 * (ops.mean(source) + ops.mean(domain_cross_entropy(logits[rows:], 0.0)))

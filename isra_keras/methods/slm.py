@@ -93,6 +93,7 @@ class SLM(MixedLosses):
         """All terms, each already weighted; `draws` are this step's `MixingDraws`, sampled if None."""
         source, target = views.source, views.target
         lam = dann_coefficient(context.step, context.max_iterations)
+        tau = 2.0 * ops.sigmoid(-10.0 * ops.cast(context.step, "float32") / context.max_iterations) + 1e-5  # 1 - lam, all digits
         if context.stage == "warm_start":
             domains = [ops.mean(self.domain_loss(v.features, k, lam)) for k, v in enumerate((source, target))]
             return {
@@ -101,17 +102,18 @@ class SLM(MixedLosses):
             }
         draws = draws or MixingDraws.sample(source.size, target.size, self.draws)
         scores = self.selector(source.images, source.pooled)
-        a = hard_selection(scores, draws.gumbel, 1.0 - lam + 1e-5)
-        mask, soft = self.pseudo_labels(target.logits, lam)
+        a = hard_selection(scores, draws.gumbel, tau)
+        mask, soft = self.pseudo_labels(target.logits, lam, tau)
         single = self.single_terms(source, target, scores, a, mask, soft, lam)
         x_s, x_t = (ops.cast(v.images, "float32") for v in (source, target))
         across = self.across_terms(x_s, x_t, source.labels, a, mask, soft, lam, draws, context)
         return single | across | self.within_terms(x_s, x_t, source.labels, a, mask, soft, lam, draws, context)
 
-    def pseudo_labels(self, logits, lam):
-        """Mask m (n,) and soft labels s (n, C) of target logits, both constants."""
+    def pseudo_labels(self, logits, lam, tau=None):
+        """Mask m (n,) and soft labels s (n, C) of target logits, both constants; tau is 1 - lam + 1e-5, if not given."""
+        tau = 1.0 - lam + 1e-5 if tau is None else tau
         mask = ops.cast(ops.max(ops.softmax(logits, axis=-1), axis=-1) >= self.pseudo_threshold, "float32")
-        soft = ops.softmax(logits / (0.05 * (1.0 - lam + 1e-5)), axis=-1)
+        soft = ops.softmax(logits / (0.05 * tau), axis=-1)
         return ops.stop_gradient(mask), ops.stop_gradient(soft)
 
     def single_terms(self, source, target, scores, a, mask, soft, lam):

@@ -52,8 +52,8 @@ def write_atomic(path, write):
 
 
 def write_text(path, text):
-    """`write_atomic` of a text."""
-    write_atomic(path, lambda file: file.write(text.encode("utf-8")))
+    """`write_atomic` of a text; names of files that are no UTF-8 keep their bytes."""
+    write_atomic(path, lambda file: file.write(text.encode("utf-8", "surrogateescape")))
 
 
 def disk_full(path, needed=None):

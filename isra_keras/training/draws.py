@@ -1,6 +1,10 @@
-"""What a step draws is a function of (seed, step): every seed generator is set before it."""
+"""What a step draws is a function of (seed, step), and no other step's: every seed generator is set before it."""
 
 from keras import ops
+
+CALLS = 1024
+"""More than a generator is asked in a step. Each call adds one to its state: where steps lie closer than that, the second
+call of a step draws what the first of the next one does."""
 
 
 def seed_draws(model, replica=0):
@@ -16,7 +20,7 @@ def seed_draws(model, replica=0):
     for number, generator in enumerate(seed_generators(model)):
         key = model.seed * 7919 + number + (104_729 * replica if id(generator) in own else 0)
         first = ops.cast(key % (2**31 - 1), "uint32")
-        second = ops.cast(ops.convert_to_tensor(model.step), "uint32")
+        second = ops.cast(ops.convert_to_tensor(model.step), "uint32") * CALLS
         generator.state.assign(ops.cast(ops.stack([first, second]), generator.state.dtype))
 
 

@@ -4,17 +4,19 @@ Our own addition, no paper's setting: bottleneck, classifier and the method's pa
 a CPU. At the end the backbone is put in front again, so that the run folder is like any other.
 """
 
+import errno
 import hashlib
 import io
 import json
 import os
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from isra_keras.backbones import build_network
 from isra_keras.data.decode import BadImageError, decode_resized
@@ -35,7 +37,7 @@ BATCH = 64
 def cache_folder():
     """Where features are kept: $ISRA_CACHE/features, ~/.cache/isra_keras/features without it."""
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("ISRA_CACHE") or Path(home).expanduser() / "isra_keras") / "features"
+    return Path(os.path.expanduser(os.environ.get("ISRA_CACHE") or os.path.join(home, "isra_keras"))) / "features"
 
 
 def frozen_task(config, task, quiet=False):
@@ -100,14 +102,7 @@ def _with_features(domain, config, backbone, quiet):
         UserError: on_bad_image="error" and such an image; no image of the domain is readable; no folder for the cache.
     """
     folder = cache_folder() / _digest(domain, config, backbone)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"Expected a folder for features in '{folder.parent}'; the system refused: {error.strerror}. "
-            "Name another in the environment variable ISRA_CACHE."
-        ) from error
-    with FileLock(folder / ".lock"):
+    with _locked(folder, domain.name):
         parts = list(_chunks(domain, config, backbone, folder, quiet))
     late = {row: reason for _, bad in parts for row, reason in bad.items()}
     bad = tuple(BadImage(domain.paths[row], reason) for row, reason in sorted(late.items()))
@@ -118,6 +113,37 @@ def _with_features(domain, config, backbone, quiet):
     names = Paths([path for row, path in enumerate(domain.paths) if row not in late]).digest() if late else domain.names_digest
     return replace(domain, paths=None, arrays=np.concatenate([features for features, _ in parts]), labels=labels,
                    bad_images=(*domain.bad_images, *bad), files=names)  # fmt: skip
+
+
+@contextmanager
+def _locked(folder, name):
+    """The folder of a domain's features, for this process alone; one that can't be written to is read as it is.
+
+    Raises:
+        UserError: the folder is not there and can't be made, or, later, features are missing in it and can't be added.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            print(f"waiting for another process that computes the features of {name}", file=sys.stderr, flush=True)
+            lock.acquire()
+    except OSError as error:  # chunks are replaced whole, so that reading needs no lock
+        if not folder.is_dir():
+            raise _no_room(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _no_room(folder, error):
+    return UserError(
+        f"Expected a folder for features in '{folder.parent}'; the system refused: {error.strerror}. "
+        "Name another in the environment variable ISRA_CACHE."
+    )
 
 
 def _chunks(domain, config, backbone, folder, quiet):
@@ -189,8 +215,13 @@ def _write(path, features, bad):
 def _replace(path, content):
     """Bytes in a file, by way of one beside it."""
     aside = path.with_name(f"{path.name}.part")
-    aside.write_bytes(content)
-    aside.replace(path)
+    try:
+        aside.write_bytes(content)
+        aside.replace(path)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise _no_room(path.parent, error) from error
 
 
 def _digest(domain, config, backbone):

@@ -25,6 +25,7 @@ def check_folder(out, config, resume):
         raise UserError(f"Expected --out to be a folder; '{out}' is a file.")
     inside = [path.name for path in out.iterdir() if path.name not in LOCK_FILES] if out.is_dir() else []
     if not inside:
+        _check_outside(out, config)
         return
     if not resume:
         raise UserError(
@@ -43,8 +44,25 @@ def check_folder(out, config, resume):
         )
 
 
+def _check_outside(out, config):
+    """Refuses a run folder among the user's own images: its figures would be images of the next run, or a class."""
+    for name in sorted(FOLDERS):
+        folder = getattr(config, name)
+        if not folder or not os.path.isdir(folder):
+            continue
+        place, own = os.path.realpath(folder), os.path.realpath(out)
+        if os.path.commonpath([place, own]) == place:
+            raise UserError(
+                f"Expected --out outside of the images; '{out}' lies in --{name.replace('_', '-')} '{folder}', where the run's "
+                "figures would count as images next time. Name a folder elsewhere."
+            )
+
+
 def differences(saved, config):
-    """Names of the values that make a configuration another run than the saved one; a longer run is no other."""
+    """Names of the values that make a configuration another run than the saved one; a longer run is no other.
+
+    Nor is one whose folders have moved: the old ones are gone, the new ones are there. `check_same_data` compares the files.
+    """
     names = [name for name, value in vars(saved).items() if name not in MOVED and value != getattr(config, name)]
     if config.iterations > saved.iterations:
         names.remove("iterations")  # a run may be made longer, not shorter
@@ -52,8 +70,19 @@ def differences(saved, config):
 
 
 def _same_place(one, other):
-    """Whether two paths, however they are spelled, name one place."""
-    return bool(one and other) and os.path.realpath(one) == os.path.realpath(other)
+    """Whether two paths, however they are spelled, name one place, or the first is gone and the second there."""
+    if not one or not other:
+        return False
+    return os.path.realpath(one) == os.path.realpath(other) or not os.path.exists(one) and os.path.exists(other)
+
+
+def have_moved(out, config):
+    """Whether the run's own folders are elsewhere now than its config.json says."""
+    path = out / "config.json"
+    if not path.is_file():
+        return False
+    saved = TrainConfig.load(path)
+    return any(getattr(saved, name) != getattr(config, name) for name in FOLDERS)
 
 
 def is_longer(out, config):
@@ -110,6 +139,8 @@ def prepared_folder(out, config, resume):
     with folder_lock(out):
         if resume and is_longer(out, config):
             (out / "result.json").unlink(missing_ok=True)
+            write_text(out / "config.json", config.to_json())
+        elif resume and have_moved(out, config):
             write_text(out / "config.json", config.to_json())
         if not resume or not (out / "config.json").is_file():
             check_folder(out, config, resume)  # again, now alone

@@ -213,6 +213,34 @@ def test_incomplete_and_broken_features(features):
         load_task("pacs_features", "P", "S", data_dir=features)
 
 
+@pytest.mark.parametrize("broken", ["truncated", "empty", "npy", "short", "flat", "few", "nan"])
+def test_features_that_are_no_table(features, broken):
+    path = features / "pacs_any.npz"
+    with np.load(path) as archive:
+        columns = {name: archive[name] for name in archive.files}
+    if broken in ("truncated", "empty"):
+        path.write_bytes(path.read_bytes()[: 2000 if broken == "truncated" else 0])
+    elif broken == "npy":
+        with open(path, "wb") as file:
+            np.save(file, columns["features"])
+    else:
+        columns["cls"] = columns["cls"][: -1 if broken == "short" else None]
+        columns["features"] = columns["features"].copy()
+        columns["features"][3] = np.nan if broken == "nan" else 0
+        if broken in ("flat", "few"):
+            columns["features"] = columns["features"][:, 0] if broken == "flat" else columns["features"][1:]
+        np.savez(path, **columns)
+    words = {"short": "received .*'cls'", "flat": "received .*'features'", "few": "n entries", "nan": "1 rows hold NaN .* row 3"}
+    with pytest.raises(UserError, match=words.get(broken, "cannot be read")):
+        load_task("pacs_features", "P", "S", data_dir=features)
+
+
+def test_one_of_two_feature_files_is_not_guessed(features):
+    shutil.copy(features / "pacs_any.npz", features / "pacs_old.npz")
+    with pytest.raises(UserError, match="received 2: pacs_any.npz, pacs_old.npz"):
+        load_task("pacs_features", "P", "S", data_dir=features)
+
+
 # ---------------------------------------------------------------- anybody's own folders
 
 
@@ -385,3 +413,18 @@ def test_real_photos_make_batches():
     )
     assert first["source"]["images"].shape == (8, 224, 224, 3) and first["source"]["images"].std() > 20
     assert np.array_equal(first["target"]["images"], again["target"]["images"])
+
+
+def test_images_beside_the_source_s_class_folders_are_told(own):
+    for name in ("a.png", "b.png"):
+        save(own / "source" / name)
+    with pytest.warns(UserWarning, match="source: 2 images beside the class folders, such as 'a.png', left out"):
+        task = folder_task(own / "source", own / "source" / "cat")
+    assert len(task.source) == 7
+
+
+def test_a_class_folder_that_is_no_utf_8(own):
+    """Its name would end a run in its figures, when all steps are done."""
+    os.rename(own / "source" / "cat", os.path.join(os.fsencode(own / "source"), b"caf\xe9"))
+    with pytest.raises(UserError, match=r"UTF-8; received 'caf\\udce9'"):
+        folder_task(own / "source", own / "source")

@@ -116,6 +116,8 @@ def test_counts_are_checked(dslr, tmp_path):
     with pytest.warns(UserWarning, match="mug: expected 8 images, found 7"):
         data = load("office31/dslr", dslr, tmp_path / "made", builder_kwargs={"allow_incomplete": True})
     assert len(data) == 497
+    with pytest.raises(UserError, match="Expected the 498 images of office31/dslr.* prepared from 497"):
+        tfds.load("office31/dslr", split="train", data_dir=tmp_path / "made")
 
 
 def test_unreadable_files_are_refused_by_name(dslr, tmp_path):

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import threading
 
 import keras
 import numpy as np
@@ -242,3 +243,38 @@ def test_a_folder_that_cannot_be_made_is_named(place, tmp_path, monkeypatch):
     monkeypatch.setenv("ISRA_CACHE", str(tmp_path / "file"))
     with pytest.raises(UserError, match="ISRA_CACHE"):
         frozen.frozen_task(config(place), folder_task(place / "source", place / "target"))
+
+
+def test_a_cache_that_can_only_be_read_serves_what_is_in_it(place, cache, monkeypatch):
+    task = folder_task(place / "source", place / "target")
+    first = frozen.frozen_task(config(place), task)
+
+    def refused(self, *args, **more):
+        raise PermissionError(13, "Permission denied", "lock")
+
+    monkeypatch.setattr(frozen.FileLock, "acquire", refused)
+    again = frozen.frozen_task(config(place), task)
+    np.testing.assert_array_equal(again.target.arrays, first.target.arrays)
+    next(cache.glob("*/00000000.npy")).unlink()
+    monkeypatch.setattr("pathlib.Path.write_bytes", refused)
+    with pytest.raises(UserError, match="Expected a folder for features .* Permission denied.* ISRA_CACHE"):
+        frozen.frozen_task(config(place), task)
+
+
+def test_waiting_for_another_process_is_told(cache, capsys):
+    folder = cache / "x"
+    folder.mkdir(parents=True)
+    other = frozen.FileLock(folder / ".lock")
+    other.acquire()
+    timer = threading.Timer(1.5, other.release)
+    timer.start()
+    with frozen._locked(folder, "shop"):
+        assert not timer.is_alive() or timer.join() is None
+    assert "waiting for another process that computes the features of shop" in capsys.readouterr().err
+
+
+def test_a_home_folder_in_the_cache_s_name(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ISRA_CACHE", "~/mine")
+    assert frozen.cache_folder() == tmp_path / "mine" / "features"
+    assert resolve(source_dir="~/a", target_dir="~/b").source_dir == str(tmp_path / "a")

@@ -111,3 +111,32 @@ def test_load_data_hands_on_what_the_configuration_says(monkeypatch):
     module.load_data(TrainConfig(dataset=None, source_dir="s", target_dir="t"))
     options = {"data_dir": "d", "seed": 3, "allow_incomplete": False, "on_bad_image": "error"}
     assert calls == [(("glyphs", "a", "b"), options), (("s", "t"), {"on_bad_image": "skip"})]
+
+
+def test_a_run_folder_among_the_images_is_refused(tmp_path, monkeypatch):
+    """Its figures were images of the next run: of a class "runs", or without labels."""
+    for name in ("shop", "street"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "street")
+    config = TrainConfig(dataset=None, source_dir=str(tmp_path / "shop"), target_dir=".")
+    with pytest.raises(UserError, match="Expected --out outside of the images; 'runs/a' lies in --target-dir '.'"):
+        check_folder(Path("runs/a"), config, False)
+    with pytest.raises(UserError, match="lies in --source-dir"):
+        check_folder(tmp_path / "shop" / "a", config, True)
+    check_folder(tmp_path / "shops", config, False)
+
+
+def test_folders_may_move_if_the_old_ones_are_gone(tmp_path):
+    (tmp_path / "old").mkdir()
+    saved = TrainConfig(dataset=None, source_dir=str(tmp_path / "old"), target_dir=str(tmp_path / "photos"))
+    out = started(tmp_path / "run", saved)
+    given = dataclasses.replace(saved, source_dir=str(tmp_path / "new"))
+    with pytest.raises(UserError, match="source_dir"):
+        check_folder(out, given, True)  # the new one is not there
+    (tmp_path / "new").mkdir()
+    with pytest.raises(UserError, match="source_dir"):
+        check_folder(out, given, True)  # the old one is
+    (tmp_path / "old").rmdir()
+    check_folder(out, given, True)
+    with prepared_folder(out, given, True):
+        assert TrainConfig.load(out / "config.json").source_dir == given.source_dir
