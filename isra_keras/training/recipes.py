@@ -69,12 +69,10 @@ Office-Caltech10 features, whose domains are near, it helps two of four methods 
 (benchmarks/grids/office_caltech10_bottleneck.toml): they keep their methods' own settings, but for MWPDA, whose linear one
 ended in NaN there as well (benchmarks/results/office_caltech10_mwpda.md)."""
 
-FEATURES = GENTLE | {
+AS_THEY_ARE = {"image_size": None, "crop_size": None, "augment": False}
+FEATURES = GENTLE | AS_THEY_ARE | {
     "backbone": "features",
     "weights": "none",
-    "image_size": None,
-    "crop_size": None,
-    "augment": False,
     "feature_dim": 256,
     "iterations": 600,
     "eval_interval": 60,
@@ -82,16 +80,16 @@ FEATURES = GENTLE | {
 }
 
 DATASETS = {
-    "glyphs": {
+    "glyphs": AS_THEY_ARE
+    | {
         "backbone": "small_cnn",
         "weights": "none",
-        "image_size": None,
-        "crop_size": None,
-        "augment": False,
         "feature_dim": 128,
         "iterations": 2000,
-        # From scratch, the first class weights would come from an untrained classifier and pick classes at random.
+        # From scratch, the first class weights would come from an untrained classifier and pick classes at random; photographed
+        # characters are learned slowly (benchmarks/results/glyphs_warmup.md).
         "warmup": 0.25,
+        "tasks": {"Ph-Pr": {"warmup": 0.75}, "Ph-Ha": {"warmup": 0.75}},
         "eval_interval": 200,
         "variant": "paper",
         # lambda and eta: the best of their curves; 8 to 128 topics differ by less than the seeds do:
@@ -220,6 +218,7 @@ def recipe(dataset, method, semantic=True, variant=None, task=None, source="code
         tuned = tuned | data.get("semantic_tuned", {})
     values["network_options"] = values["network_options"] | tuned.get("network_options", {})
     values |= {name: value for name, value in tuned.items() if name != "network_options"}
+    values |= {name: value for name, value in data.get("tasks", {}).get(task, {}).items() if name in values}
     values["multipliers"] = _multipliers(values, cls, semantic)
     values["variant"] = variant or data.get("variant", DEFAULT_VARIANT)
     values["feature_dim"] = feature_dim or values["feature_dim"]
@@ -290,8 +289,7 @@ def whole_paths(given):
     """The same values with paths as texts; those of data from the root, so that they hold in every working directory."""
     given = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in given.items()}
     places = [name for name in ("source_dir", "target_dir", "data_dir") if given.get(name)]
-    whole = {name: os.path.abspath(os.path.expanduser(given[name])) for name in places if isinstance(given[name], str)}
-    return given | whole
+    return given | {name: os.path.abspath(os.path.expanduser(given[name])) for name in places if isinstance(given[name], str)}
 
 
 def _other_size(given, values):
@@ -335,12 +333,11 @@ def _is_unbounded(network_options):
 
 
 def _is_nested(name):
-    return name.startswith("semantic_") or name.endswith("_options") or name == "tuned"
+    return name.startswith("semantic_") or name.endswith("_options") or name in ("tuned", "tasks")
 
 
 def _with_method(values, recipes, dataset, task, variant=None):
-    """(values with the method's own, its options, its network options); a variant may have a recipe of its own, for the
-    data sets of the papers."""
+    """(values with the method's own, its options, its network options); a variant may have its own for the papers' data sets."""
     exact = recipes.get(variant if dataset in recipes and variant in recipes else dataset)
     own = dict(exact if exact is not None else recipes.get("default", {}))
     own |= own.pop("tasks", {}).get(task, {})

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import warnings
 
 import numpy as np
@@ -416,10 +417,11 @@ def test_real_photos_make_batches():
 
 
 def test_images_beside_the_source_s_class_folders_are_told(own):
+    tree(own / "photos", {"cat": 2})
     for name in ("a.png", "b.png"):
         save(own / "source" / name)
     with pytest.warns(UserWarning, match="source: 2 images beside the class folders, such as 'a.png', left out"):
-        task = folder_task(own / "source", own / "source" / "cat")
+        task = folder_task(own / "source", own / "photos")
     assert len(task.source) == 7
 
 

@@ -1,6 +1,7 @@
 """What is refused before a run writes its first byte."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 

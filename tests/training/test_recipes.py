@@ -242,3 +242,11 @@ def test_on_glyphs_new_layers_learn_from_nothing(method):
     config = resolve(dataset="glyphs", method=method, semantic=False)
     rates = [config.learning_rate * config.multipliers[part][0] for part in ("backbone", "bottleneck", "classifier")]
     assert min(rates) >= 0.999 * 3e-3 and config.warmup == 0.25
+
+
+def test_photographed_glyphs_are_learned_longer_before_adaptation():
+    """A quarter of the run, and a sixth of them is recognised: there is nothing to adapt."""
+    given = {"dataset": "glyphs", "source": "photo", "target": "printed"}
+    assert {resolve(**given, method=name).warmup for name in ("ba3us", "dann", "slm")} == {0.75}
+    assert resolve(**given, method="source_only").warmup == resolve(**given, method="shot").warmup == 0.0
+    assert resolve(**given, warmup=0.5).warmup == 0.5 and resolve(dataset="glyphs").warmup == 0.25
