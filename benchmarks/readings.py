@@ -19,8 +19,8 @@ FIXED = {
     "train_step": "isra_adds: share of BA3US's step that ISRA adds; seconds of a step; jit_gain: how many times as fast "
     "ISRA's step is with jit_compile, which takes jit_compile_seconds to compile.",
     "method_costs": "s_per_1000: seconds per 1,000 iterations on one core, evaluations and compiling not counted; isra_adds_s: "
-    "what ISRA adds to that; compile_s: of the whole run; peak_memory_mb: of a fresh process, TensorFlow included. SHOT aligns "
-    "pooled features in its second stage, where nothing of the source is forwarded.",
+    "what ISRA adds to that; compile_s: of the whole run; peak_memory_mb: of a fresh process, TensorFlow included. ISRA joins "
+    "SHOT in its second stage alone, where nothing of the source is forwarded.",
     "input_pipeline": "ratio: images a second over those of the bare work (aim: target); share of a step that waits; "
     "seconds from files to the first batch without the import of TensorFlow, memory with it (aims: target_seconds, "
     "target_memory_mb).",

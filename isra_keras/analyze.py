@@ -104,6 +104,10 @@ def command(args):
         words += ["--only", part]
     if args.max_samples != 2000:
         words += ["--max-samples", str(args.max_samples)]
+    if args.out:
+        words += ["--out", str(args.out)]
+    if args.batch_size != 64:
+        words += ["--batch-size", str(args.batch_size)]
     return shlex.join(words + (["--seed", str(args.seed)] if args.seed else []))
 
 

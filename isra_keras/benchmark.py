@@ -109,6 +109,8 @@ def check_reading(args):
     """
     if args.report and args.choose:
         raise UserError("Expected --report or --choose; received both.")
+    if args.report and args.out and os.path.isdir(args.out):
+        raise UserError(f"Expected --out of --report to be a file, such as RESULTS.md; '{args.out}' is a folder.")
     reads = {"report", "out", "csv", "latex", "quiet"} if args.report else {"choose", "quiet"}
     initial = vars(build_parser().parse_args([]))
     beside = sorted(name for name, value in vars(args).items() if name not in reads and value != initial[name])
@@ -149,7 +151,7 @@ def cells_of(args):
 
 def run_grid(cells, out, args):
     """Runs what is missing of a grid; returns 1 if a cell failed."""
-    from isra_keras.benchmarking.grid import check_data
+    from isra_keras.benchmarking.grid import check_configurations, check_data
     from isra_keras.benchmarking.pool import run_cells
     from isra_keras.benchmarking.progress import GridProgress
     from isra_keras.benchmarking.store import Store, commit
@@ -162,6 +164,7 @@ def run_grid(cells, out, args):
     done = store.done(args.skip_failed)
     missing = [cell for cell in cells if cell.key not in done]
     if args.dry_run:
+        check_configurations(cells, args.data_dir, folders)
         whole = store.done()
         for cell in cells:
             print(("done     " if cell.key in whole else "failed   " if cell.key in done else "to run   ") + cell.key)

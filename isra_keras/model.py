@@ -48,11 +48,12 @@ class AdaptationModel(keras.Model):
     Example:
         >>> model = AdaptationModel(network, BA3US(), SemanticAlignment(num_topics=16), max_iterations=2000)
         >>> model.compile()
+        >>> pairs = DomainPairs(task, 36, 0, middle_size=lambda step: model.method.middle_size(step, 36, 2000, 500))
         >>> model.fit(pairs.dataset(0, 2000), epochs=1, callbacks=[TargetEvaluation(target)])  # or, on any backend,
         >>> logs = model.train_on({"source": source, "target": target})
 
     Where there are several `stages`, each is a `fit` of its own: `model.begin_stage(stage)`, then
-    `model.fit(pairs.dataset(0, model.steps_of_stage()), ...)`. A `fit` beyond its stage is refused.
+    `model.fit(pairs.dataset(0, model.steps_of_stage()), ...)`. A `fit` beyond a stage that another follows is refused.
     """
 
     def __init__(self, network, method, semantic=None, max_iterations=1000, eval_interval=500, seed=0,
@@ -299,6 +300,8 @@ class AdaptationModel(keras.Model):
 
     def test_step(self, data):
         """Accuracy and cross-entropy on (images, labels), for `evaluate`."""
+        if isinstance(data, dict):
+            raise ValueError(f"Expected (images, labels) to evaluate on; received a dict of {', '.join(data)}. `predict` takes it.")
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         logits = self.call(_floats(images), training=False)["logits"]
         hits = ops.cast(ops.equal(ops.argmax(logits, -1), ops.cast(labels, "int64")), "float32")
@@ -368,20 +371,15 @@ class AdaptationModel(keras.Model):
         return {f"{index:05d}/{path}": variable for index, (path, variable) in enumerate(named)}
 
     def get_config(self):
-        serialize = keras.saving.serialize_keras_object
-        return {
-            "network": serialize(self.network),
-            "method": serialize(self.method),
-            "semantic": serialize(self.semantic),
-            "max_iterations": self.max_iterations,
-            "eval_interval": self.eval_interval,
-            "seed": self.seed,
-            "sizes": self.sizes,
-            "warmup": self.warmup,
-            "weight_smoothing": self.weight_smoothing,
-            "stage": self.stage.name,
-            "name": self.name,
-        }
+        values = ("max_iterations", "eval_interval", "seed", "sizes", "warmup", "weight_smoothing", "name")
+        parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in ("network", "method", "semantic")}
+        return parts | {name: getattr(self, name) for name in values} | {"stage": self.stage.name}
+
+    def export(self, filepath, **kwargs):
+        """As `keras.Model.export`, of the network as the method predicts with it."""
+        from isra_keras.training.results import final_network
+
+        return final_network(self).export(filepath, **kwargs)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

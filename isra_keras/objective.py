@@ -310,10 +310,23 @@ class Objective(keras.layers.Layer):
             ValueError: the model was not told how many target samples there are.
         """
         if kept.shape[0] == 1 < (indices.shape[0] or 0):
-            raise ValueError(f"Expected the number of target samples, as '{self.name}' keeps a label for each; received a batch "
-                             f"of {indices.shape[0]} and no number. AdaptationModel(..., sizes={{'source': N_s, 'target': N_t}}) "
-                             "has it.")  # fmt: skip
+            raise self._without_sizes(f"a batch of {indices.shape[0]} and no number")
         return ops.take(kept, indices, axis=0)
+
+    def keep_labels(self, kept, labels):
+        """Assigns int32 (N_t,) labels of the whole target to a weight of `add_target_labels`.
+
+        Raises:
+            ValueError: the model was told of another number of target samples, or of none.
+        """
+        if kept.shape[0] != len(labels):
+            told = kept.shape[0] if kept.shape[0] > 1 else "no number"
+            raise self._without_sizes(f"{len(labels)} labels and {told}")
+        kept.assign(labels)
+
+    def _without_sizes(self, received):
+        return ValueError(f"Expected the number of target samples, as '{self.name}' keeps a label for each; received {received}. "
+                          "AdaptationModel(..., sizes={'source': N_s, 'target': N_t}) has it.")  # fmt: skip
 
     def call(self, views, context):
         return self.loss_terms(views, context)

@@ -225,23 +225,27 @@ def load_image(path, image_size, crop_size):
 
 
 def iter_images(inputs):
-    """Paths of the named files and of all images below the named folders; the names of one folder at a time are held.
+    """Paths of the named files, of those in named lists, and of all images below named folders, whose names are held one
+    folder at a time.
 
     Inputs come as they are named, a folder's images by name, then its folders by name, each to the bottom. Below a
     folder the rules are those of `data.image_folder.image_files`: nothing hidden, links are followed, none twice.
 
     Args:
-        inputs: files (taken whatever they are called) and folders.
+        inputs: files (taken whatever they are called), folders, and lists as `train` takes them (.txt; their classes, if
+            there are any, are not looked at).
 
     Raises:
         UserError: if one is not there.
     """
+    from isra_keras.data.image_list import is_list, read_list
+
     for given in inputs:
         if not os.path.exists(given):
             raise UserError(f"Expected images or folders; received '{given}', which is not there.")
     for given in inputs:
         if not os.path.isdir(given):
-            yield str(given)
+            yield from read_list(given)[0] if is_list(given) else [str(given)]
             continue
         waiting, seen = [str(given)], set()
         while waiting:

@@ -170,7 +170,7 @@ def _train(folders, args):
             return 128 + stopped.signal
     if not is_chief(config):
         return 0
-    show_result(results[0], folders) if len(results) == 1 else show_seeds(results, list(folders)[0].parent)
+    show_result(results[0], folders) if args.seeds is None else show_seeds(results, list(folders)[0].parent)
     return 0
 
 

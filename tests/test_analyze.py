@@ -68,3 +68,9 @@ def test_runs_on_other_images_are_not_compared():
     assert analyze.same_samples(one, data("abc"))
     for other in (data("abd"), data("abc", places=(0, 1)), data("abc", labels=(0, 0))):
         assert not analyze.same_samples(one, other)
+
+
+def test_the_command_that_makes_the_report_again_is_whole():
+    given = ["run", "--out", "there", "--batch-size", "8", "--only", "topics", "--seed", "3"]
+    words = analyze.command(analyze.build_parser().parse_args(given)).split()
+    assert vars(analyze.build_parser().parse_args(words[3:])) == vars(analyze.build_parser().parse_args(given))

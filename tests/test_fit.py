@@ -127,3 +127,24 @@ def test_the_best_weights_are_those_of_the_method_too():
     found = model.predict_domain(target)
     assert evaluation.best_step < STEPS  # else there is nothing to go back to
     assert score_all(found.features, found.logits)["bnm"] == pytest.approx(scores[evaluation.best_step], rel=1e-5)
+
+
+def test_one_callback_for_all_stages_keeps_the_adaptation():
+    """A warm-up's entropy was the lowest: its weights came back at the end, without a word."""
+    task, model = features_task(), make_model()
+    model.warmup = 0.5
+    pairs, callback = make_pairs(task, model), TargetEvaluation(evaluation_dataset(task.target, 16))
+    for stage in model.stages():
+        model.begin_stage(stage)
+        if stage.name == "adapt":
+            callback.best_value = -1.0  # nothing is surer
+        model.fit(pairs.dataset(0, model.steps_of_stage()), callbacks=[callback], verbose=0)
+    assert [(entry["stage"], entry["step"]) for entry in callback.history] == [
+        ("warmup", 6), ("warmup", 12), ("adapt", 6), ("adapt", 12)]  # fmt: skip
+    assert callback.best_step in (6, 12) and callback.best_value > 0
+
+
+def test_shot_without_the_number_of_target_samples():
+    task, model = features_task(), make_model("shot", semantic=False, source_share=0.5)
+    with pytest.raises(ValueError, match="received .* labels and no number. .*sizes="):
+        model.fit(make_pairs(task, model).dataset(0, 12), callbacks=[TargetEvaluation(evaluation_dataset(task.target, 16))], verbose=0)

@@ -10,7 +10,7 @@ from isra_keras.methods.ba3us import BA3US
 from isra_keras.methods.source_only import SourceOnly
 from isra_keras.model import AdaptationModel
 from isra_keras.semantic import SemanticAlignment
-from isra_keras.training.draws import seed_generators
+from isra_keras.training.draws import seed_draws, seed_generators
 
 CLASSES, WIDTH = 6, 12
 
@@ -323,3 +323,26 @@ def test_half_precision_leaves_features_their_digits():
         np.testing.assert_array_equal(np.asarray(model(x)["logits"]), x)
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def test_no_draw_of_a_step_comes_again_in_the_next():
+    """Each call of a generator adds one to its state: steps that lay one apart drew the same, shifted by one call."""
+    model, states = make_model(semantic=False), []
+    generator = seed_generators(model)[0]
+    for step in range(3):
+        model.step.assign(step)
+        seed_draws(model)
+        states += [tuple(keras.ops.convert_to_numpy(generator.next())) for _ in range(5)]
+    assert len(set(states)) == len(states)
+
+
+def test_export_is_of_the_network_that_predicts(tmp_path):
+    model = make_model(semantic=False)
+    images = np.random.default_rng(0).normal(size=(3, *model.network.input_shape[1:])).astype("float32")
+    model.export(str(tmp_path / "saved"), verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    served = loaded.serve(images)["logits"]
+    np.testing.assert_allclose(served, model.predict(images, verbose=0)["logits"], rtol=1e-5, atol=1e-6)
+    model.compile()
+    with pytest.raises(ValueError, match=r"Expected \(images, labels\) to evaluate on; received a dict of images"):
+        model.evaluate(tf.data.Dataset.from_tensors({"images": images}), verbose=0)

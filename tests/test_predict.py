@@ -377,3 +377,10 @@ def test_sizes_of_what_is_no_square_image(tmp_path):
     task = replace(task, target=rows, kind="features")
     assert describe_model(config, task, 1, None, False)["image_size"] is None
     assert describe_model(replace(config, freeze_backbone=True), task, 1, None, False)["image_size"] == 256
+
+
+def test_lists_as_train_takes_them(tmp_path):
+    for name in ("a.png", "b c.png"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "photos.txt").write_text("a.png\tcup\nb c.png\tmug\n")
+    assert list(predict.iter_images([tmp_path / "photos.txt"])) == [str(tmp_path / name) for name in ("a.png", "b c.png")]

@@ -360,3 +360,9 @@ def test_full_disk_then_space_is_made(folders, capsys):
     assert error.startswith("error: Expected") and str(out) in error and "bytes" in error and "--resume" in error
     assert not [path for path in out.rglob("*") if "part" in path.name or path.match("step_*.npz")]
     assert call("--out", out, "--resume", "--quiet") == 0 and (out / "model.keras").is_file()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_one_seed_has_a_summary_too(tables, tmp_path):
+    assert call(*tables, "--seeds", 1, "--out", tmp_path / "runs") == 0
+    assert json.loads((tmp_path / "runs" / "summary.json").read_text())["seeds"] == [0]

@@ -11,6 +11,7 @@ CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 SEQUENTIAL = "Blues"
 
 SETTINGS = {
+    "text.parse_math": False,  # a class may be called "$$"
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.labelsize": 9,

@@ -167,14 +167,18 @@ def read_grid(path):
     if not isinstance(content, dict):
         raise UserError(f"Expected a table in '{path}'; received {type(content).__name__}.")
     common = {name: value for name, value in content.items() if name != "grid"}
-    cells = []
-    for part in content.get("grid", [{}]):
+    cells, parts = [], content.get("grid", [{}])
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
+        raise UserError(f"Expected 'grid' in '{path}' to be a list of tables, [[grid]] in TOML; received {parts!r}.")
+    for part in parts:
         values = common | part
         unknown = sorted(set(values) - GRID_NAMES)
         if unknown or "dataset" not in values:
             wrong = f"received {unknown[0]!r}" if unknown else "'dataset' is missing"
             raise UserError(f"Expected in '{path}' only {', '.join(sorted(GRID_NAMES))}; {wrong}.")
         values["overrides"] = values.pop("set", {})
+        if not isinstance(values["overrides"], dict):
+            raise UserError(f"Expected 'set' in '{path}' to be a table of values; received {values['overrides']!r}.")
         if isinstance(common.get("set"), dict) and isinstance(part.get("set"), dict):
             values["overrides"] = common["set"] | part["set"]
         cells += make_cells(**values)
@@ -198,9 +202,9 @@ def check_data(cells, data_dir=None, folders=None, task=None):
     from isra_keras.data.tasks import folder_task, protocol_of, resolve_task_name
 
     if folders and cells:
-        _check_configurations(cells, data_dir, folders, task or folder_task(*folders))
+        check_configurations(cells, data_dir, folders, task or folder_task(*folders))
         return
-    _check_configurations(cells, data_dir)
+    check_configurations(cells, data_dir)
     for dataset in dict.fromkeys(cell.dataset for cell in cells):
         protocol = protocol_of(dataset)
         if protocol.name == "glyphs":
@@ -233,7 +237,7 @@ def cell_config(cell, data_dir=None, folders=None):
     return resolve(**values, variant=cell.isra if cell.isra != "off" else None)
 
 
-def _check_configurations(cells, data_dir, folders=None, task=None):
+def check_configurations(cells, data_dir, folders=None, task=None):
     """Refuses before the first cell what every cell, or the last one, would be refused for."""
     from isra_keras.training.prepare import check_task
 
@@ -249,8 +253,11 @@ def _is_all(value):
 
 def _names(value):
     """A list of names from a list or from "a,b"."""
-    names = value.split(",") if isinstance(value, str) else list(value)
-    return [str(name).strip() for name in names if str(name).strip()]
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        hint = ' Did you mean "both", or "off"?' if isinstance(value, bool) else ""
+        raise UserError(f'Expected names, as in "a,b" or ["a", "b"]; received {value!r}.{hint}')
+    return [name.strip() for name in names if name.strip()]
 
 
 def _methods(value):
@@ -276,9 +283,10 @@ def _states(semantic):
 
 
 def _seeds(value):
-    if isinstance(value, bool) or not isinstance(value, (int, list, tuple)):
+    numbers = value if isinstance(value, (list, tuple)) else [value]
+    if any(isinstance(number, bool) or not isinstance(number, int) for number in numbers):
         raise UserError(f"Expected --seeds as a number of seeds, or a list of them in a file; received {value!r}.")
-    seeds = list(range(value)) if isinstance(value, int) else [int(seed) for seed in value]
+    seeds = list(range(value)) if isinstance(value, int) else list(value)
     if not seeds or min(seeds) < 0:
         raise UserError(f"Expected at least one seed, none below 0; received {value!r}.")
     return seeds

@@ -49,7 +49,8 @@ class DomainPairs:
         UserError: if a batch is larger than its domain, or an argument makes no sense.
 
     Example:
-        >>> pairs = DomainPairs(load_task("glyphs"), batch_size=36, seed=0)
+        >>> extra = lambda step: method.middle_size(step, 36, 2000, 200)  # BA3US's more source rows; None for methods without
+        >>> pairs = DomainPairs(load_task("glyphs"), batch_size=36, seed=0, middle_size=extra)
         >>> for batch in pairs.dataset(start=0, stop=1000):
         ...     batch["source"]["images"], batch["source"]["labels"], batch["target"]["images"]
     """

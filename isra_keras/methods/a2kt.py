@@ -129,7 +129,7 @@ class A2KT(Objective):
         prototypes = ops.convert_to_numpy(prototypes).astype("float64")
         # p = (p_mlp + p_proto) / 2, so the MLP's are 2 p - p_proto.
         labels = agreeing_labels(2.0 * average - prototypes, prototypes, threshold, min(progress, 1.0))
-        self.selected_labels.assign(evaluation.in_place(labels))
+        self.keep_labels(self.selected_labels, evaluation.in_place(labels))
         self.active.assign(np.bincount(labels[labels >= 0], minlength=average.shape[1]) > 0)
 
     def get_config(self):

@@ -110,7 +110,7 @@ class SHOT(Objective):
     def on_evaluation(self, evaluation):
         """(2); in stage "source" it also stores source features, if the semantic plug-in asked for them."""
         seen = evaluation.seen()
-        self.pseudo_labels.assign(evaluation.in_place(centroid_labels(seen.features, seen.logits, self.threshold)))
+        self.keep_labels(self.pseudo_labels, evaluation.in_place(centroid_labels(seen.features, seen.logits, self.threshold)))
         if self.needs_source_evaluation and evaluation.context.stage == "source":
             if evaluation.source is None:
                 raise ValueError("Expected an evaluation with the source, for ISRA (TargetEvaluation: source, source_labels).")

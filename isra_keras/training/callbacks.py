@@ -42,7 +42,8 @@ class Callbacks(RunCallback):
 class TargetEvaluation(keras.callbacks.Callback):
     """Evaluates the target during `fit`: renews the class weights, scores without labels, keeps the best weights.
 
-    Every `model.eval_interval` steps and at the end. Without it a method such as BA3US never gets class weights.
+    Every `model.eval_interval` steps and at the end. Without it a method such as BA3US never gets class weights. Where each
+    stage is a `fit` of its own, one callback may serve all: it picks among the evaluations of the last stage.
 
     Args:
         target: dataset of {"images", ...} with the whole target in order, from `evaluation_dataset`.
@@ -52,7 +53,7 @@ class TargetEvaluation(keras.callbacks.Callback):
         source: dataset of the source, for methods that need it, or None; `source_labels`: (M,) its labels.
 
     Attributes:
-        history: list of {"step", scores..., "oracle_accuracy"}.
+        history: list of {"step", "stage", scores..., "oracle_accuracy"}.
         best_step: step of the picked weights.
 
     Example:
@@ -66,14 +67,19 @@ class TargetEvaluation(keras.callbacks.Callback):
             raise ValueError(f"Expected select to be one of {', '.join(SCORES)}; received {select!r}.")
         self.target, self.select, self.restore_best, self.labels = target, select, restore_best, labels
         self.source, self.source_labels = source, source_labels
-        self.history, self.best_step, self.best_value, self._weights = [], None, None, None
+        self.history, self.best_step, self.best_value, self._weights, self._stage = [], None, None, None, None
+
+    def on_train_begin(self, logs=None):
+        if self._stage != self.model.stage.name:  # a warm-up may look surer than what comes after it
+            self._stage, self.best_step, self.best_value, self._weights = self.model.stage.name, None, None, None
 
     def on_train_batch_end(self, batch, logs=None):
         if int(self.model.step) % self.model.eval_interval == 0:
             self.evaluate()
 
     def on_train_end(self, logs=None):
-        if not self.history or self.history[-1]["step"] != int(self.model.step):
+        last = self.history[-1] if self.history else {}
+        if (last.get("step"), last.get("stage")) != (int(self.model.step), self.model.stage.name):
             self.evaluate()
         if self.restore_best and self._weights is not None:
             for variable, value in zip(picked_variables(self.model), self._weights):
@@ -89,7 +95,7 @@ class TargetEvaluation(keras.callbacks.Callback):
             extra = (evaluation.source.features, evaluation.source.logits, evaluation.source.labels)
         self.model.update(evaluation)
         seen = evaluation.seen()
-        entry = {"step": int(self.model.step)} | score_all(seen.features, seen.logits, *extra)
+        entry = {"step": int(self.model.step), "stage": self.model.stage.name} | score_all(seen.features, seen.logits, *extra)
         if self.labels is not None:
             entry["oracle_accuracy"] = oracle_accuracy(seen.logits, np.asarray(self.labels)[evaluation.readable])
         self.history.append(entry)

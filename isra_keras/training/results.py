@@ -145,7 +145,7 @@ def final_network(model, network=None):
         return network
     outputs = dict(network.output)
     outputs["logits"] = model.method.target_logits(outputs)
-    return keras.Model(network.inputs, outputs, name="network")
+    return keras.Model(network.input, outputs, name="network")  # not inputs: a list of one
 
 
 def image_network(config, task, network):

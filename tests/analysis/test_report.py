@@ -87,3 +87,10 @@ def _overlaps(made):
         boxes = [label.get_window_extent() for label in labels if label.get_text()]
         count += sum(a.overlaps(b) for a, b in zip(boxes, boxes[1:]))
     return count
+
+
+def test_names_that_look_like_formulas(tmp_path):
+    """Price levels are called so; matplotlib would typeset them, or end the run."""
+    names = ["$", "$$", "$_$", "a$b#c$", "$10_$20 bills"]
+    report.plot_class_weights(weights_of(2, 5), names, tmp_path / "w.png")
+    assert (tmp_path / "w.png").stat().st_size > 1000

@@ -120,3 +120,21 @@ def test_wrong_values_are_told_before_the_first_cell(tmp_path):
     for dataset in ("glyphs", "pacs_features"):
         with pytest.raises(UserError, match="iterations to be a whole number; received 'abc'"):
             check_data(make_cells(dataset, "ba3us", "all", 1, "off", {"iterations": "abc"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("semantic = true", 'received True. Did you mean "both"'),
+        ("methods = 3", "Expected names.*received 3"),
+        ("set = 5", "'set' in .* to be a table"),
+        ('grid = ["x"]', "a list of tables"),
+        ("grid = []", "a list of tables"),
+        ('seeds = [0, "a"]', "--seeds as a number"),
+    ],
+)
+def test_values_of_a_wrong_type(tmp_path, text, said):
+    path = tmp_path / "grid.toml"
+    path.write_text(f'dataset = "pacs_features"\n{text}\n')
+    with pytest.raises(UserError, match=said):
+        read_grid(path)

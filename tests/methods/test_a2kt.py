@@ -167,3 +167,36 @@ def test_training_selects_target_rows():
 
 def test_objective():
     run_objective_test(A2KT)
+
+
+def test_a_selected_class_without_a_prototype_costs_nothing():
+    """Its logit is -1e4: the cross-entropy of one such row was ten thousand."""
+    method = A2KT()
+    method.build_parts(4, 3, 4, {"target": 3})
+    method.selected_labels.assign([0, 2, 2])
+    features = ops.convert_to_tensor(np.random.default_rng(0).normal(size=(4, 4)).astype("float32"))
+    source = View(None, None, features, ops.zeros((4, 3)), labels=np.array([0, 0, 1, 1]))
+    target = View(None, None, features[:3], ops.zeros((3, 3)), indices=np.arange(3))
+    terms = method.loss_terms(Views(source, target), Context(0, 10, None, None))
+    assert 0 < float(terms["target_pseudo"]) < 50
+
+
+def test_centres_far_from_the_origin_keep_their_digits():
+    """Most classes are in neither batch: their means are zeros, far from the data."""
+    draw, method = np.random.default_rng(1), A2KT()
+    source, target = (30.0 + 0.3 * draw.normal(size=(12, 8)) for _ in range(2))
+    labels = np.arange(12) % 6
+    members = np.eye(65, dtype="float32")[labels]
+    means = [np.stack([rows[labels == c].mean(axis=0) for c in range(6)]) for rows in (source, target)]
+    distances = ((means[0][:, None] - means[1][None]) ** 2).sum(-1)
+    apart = ~np.eye(6, dtype=bool)
+    exact = np.diag(distances).mean() + np.maximum(method.margin - distances, 0)[apart].mean()
+    found = method.center_loss(*map(ops.convert_to_tensor, (source.astype("float32"), members, target.astype("float32"), members)))
+    np.testing.assert_allclose(float(found), exact, rtol=2e-6)
+
+
+def test_without_the_number_of_target_samples():
+    method = A2KT()
+    method.build_parts(4, 3, 4, {})
+    with pytest.raises(ValueError, match="keeps a label for each; received 5 labels and no number.*sizes="):
+        method.keep_labels(method.selected_labels, np.zeros(5, "int32"))

@@ -172,3 +172,11 @@ def test_trajectory(golden):
 @pytest.mark.parametrize("options", [{}, {"variant": "hafn"}, {"entropy_weight": 0.1}])
 def test_objective(options):
     run_objective_test(AFN, **options)
+
+
+def test_large_norms_keep_the_step():
+    """A difference of a norm of 3,000 and itself plus 0.1 has two digits left."""
+    features = np.full((2, 9), 1000.0, "float32")
+    value, gradients = value_and_gradients(lambda v: AFN(delta=0.1).stepwise_norm_loss(v["f"]), {"f": features})
+    np.testing.assert_allclose(value, 0.01, rtol=1e-6)
+    np.testing.assert_allclose(gradients["f"], -2 * 0.1 / 2 / 3, rtol=1e-5)

@@ -121,3 +121,19 @@ def test_zero_class_weights_stay_finite():
         split(golden, ops.convert_to_tensor(golden["features"]), ops.convert_to_tensor(golden["logits"])), context
     )
     assert np.isfinite(float(loss))
+
+
+@pytest.mark.parametrize("margin", [8.0, 14.0, 20.0])
+def test_complement_entropy_of_rows_that_are_sure(margin):
+    """1 - p_y has no digits left there, the sum of the others has."""
+    logits = np.random.default_rng(0).normal(size=(8, 5)).astype("float32")
+    labels = (np.arange(8) % 5).astype("int32")
+    logits[np.arange(8), labels] += np.float32(margin)
+    exact = logits.astype("float64")
+    p = np.exp(exact - exact.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    rest = 1.0 - np.eye(5)[labels]
+    wrong = (rest * p).sum(axis=1) + 1e-7
+    share = p / wrong[:, None]
+    rows = (rest * share * np.log(share + 1e-10)).sum(axis=1) / np.log(4)
+    np.testing.assert_allclose(float(complement_entropy(logits, labels)), (wrong * rows).sum() / wrong.sum(), rtol=2e-6)

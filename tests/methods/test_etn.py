@@ -155,3 +155,16 @@ def test_one_class():
 
 def test_objective():
     run_objective_test(ETN, discriminator_width=8)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5])
+def test_a_tie_shares_its_gradient(classes):
+    """At zero logits log-sum-exp is log C exactly: G = 1/2, q = 1 / (2 C)."""
+    labels, q = np.array([0, classes - 1], "int32"), np.full((2, classes), 0.5 / classes)
+    own = np.eye(classes)[labels]
+    # d/da_k of -sum_c [y log q + (1 - y) log(1 - q)]: with s_c = y_c - (1 - y_c) q_c / (1 - q_c), -s_k + q_k sum_c s_c
+    signs = own - (1 - own) * q / (1 - q)
+    exact = (-signs + q * signs.sum(axis=1, keepdims=True)) / 2
+    inputs = {"a": np.zeros((2, classes), "float32")}
+    _, gradients = value_and_gradients(lambda v: auxiliary_class_loss(v["a"], labels), inputs)
+    np.testing.assert_allclose(gradients["a"], exact, rtol=1e-6)

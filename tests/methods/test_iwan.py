@@ -216,3 +216,18 @@ def test_options():
     assert sum(stage.share for stage in IWAN("paper", source_share=0.3).stages()) == pytest.approx(1.0)
     model = make_model(IWAN, discriminator_width=4)
     assert model.update(evaluate(model)) is None
+
+
+def test_paper_losses_are_means_over_the_rows_of_both_domains():
+    """Half the sum of two means is the same only where both have as many rows."""
+    model = make_model(IWAN, variant="paper", discriminator_width=8, dropout=0.0)
+    logits = ops.convert_to_tensor(np.array([0.5, -1.0, 2.0, 0.0, 1.0, -3.0], "float32"))
+    losses = np.log1p(np.exp([-0.5, 1.0, 2.0, 0.0, 1.0, -3.0]))
+    assert_close(model.method._domain_loss(logits, 2), losses.mean(), 1e-6)
+    halves = 0.5 * (losses[:2].mean() + losses[2:].mean())
+    assert_close(IWAN(discriminator_width=8)._domain_loss(logits, 2), halves, 1e-6)
+
+
+def test_topics_are_learned_in_a_warm_up_where_features_are_the_network_s_own():
+    for options, early in (({}, True), ({"variant": "paper"}, False)):
+        assert IWAN(discriminator_width=8, **options).aligns_own_features() is early

@@ -1,5 +1,7 @@
 """SLM: every loss and the gradients of the sum as the official code has them, the sane forms, draws, the selector."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -243,3 +245,20 @@ def test_objective():
 def test_objective_with_quirks_and_a_selector_on_images():
     selector = keras.Sequential([keras.Input((12,)), keras.layers.Dense(2)])
     run_objective_test(SLM, (), discriminator_width=6, selector=selector, reference_quirks=True)
+
+
+def test_temperatures_keep_their_digits_to_the_end(monkeypatch):
+    """1 - lam of float32 has none left where lam is nearly 1."""
+    seen = []
+    def watched(scores, noise, tau):
+        seen.append(float(tau))
+        return hard_selection(scores, noise, tau)
+
+    monkeypatch.setattr("isra_keras.methods.slm.hard_selection", watched)
+    model = make_model(SLM, discriminator_width=4, warm_share=0.0)
+    model.stage = SLM().stages()[1]
+    views = model.make_views(make_batch(model, 0))
+    for step in (6500, 9999):
+        model.method.loss_terms(views, dataclasses.replace(model.context(), step=step, max_iterations=10000))
+    exact = [1.0 - np.tanh(5.0 * step / 10000) + 1e-5 for step in (6500, 9999)]
+    np.testing.assert_allclose(seen, exact, rtol=1e-6)

@@ -264,12 +264,18 @@ def test_a_cache_that_can_only_be_read_serves_what_is_in_it(place, cache, monkey
 def test_waiting_for_another_process_is_told(cache, capsys):
     folder = cache / "x"
     folder.mkdir(parents=True)
-    other = frozen.FileLock(folder / ".lock")
-    other.acquire()
-    timer = threading.Timer(1.5, other.release)
-    timer.start()
+    held, free = threading.Event(), threading.Event()
+
+    def other():
+        with frozen.FileLock(folder / ".lock"):
+            held.set()
+            free.wait(1.5)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    held.wait()
     with frozen._locked(folder, "shop"):
-        assert not timer.is_alive() or timer.join() is None
+        assert not thread.is_alive() or thread.join() is None
     assert "waiting for another process that computes the features of shop" in capsys.readouterr().err
 
 
