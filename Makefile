@@ -1,5 +1,5 @@
 # make demo   sets up .venv and trains the embedded default into runs/demo (again: resumes, or shows what came out)
-# make test   the same set-up with the test tools, then the whole suite
+# make test   the same set-up with the test tools, then the suite without its slow tests (TEST_FLAGS='-n 2 -m "slow or not slow"')
 # make tune   the set-up with KerasTuner, then a label-free search of 12 trials on the embedded default into runs/tune
 # make faults kills at random moments and compares what is left, bit for bit; kills chiefs and workers of a search (slow)
 # make bench  the set-up with PyTorch, then speed in at most ten minutes: ratios against the bare work, other settings and

@@ -28,8 +28,8 @@ def build_parser():
     )
     parser.add_argument("run", metavar="RUN", help="run folder of `train`, with model.keras and model.json")
     parser.add_argument("inputs", metavar="IMAGE|DIR", nargs="+",
-                        help="images and folders (searched to the bottom; other files are passed over); for runs on "
-                        "precomputed features: .npy or .npz files")  # fmt: skip
+                        help="images, lists of images (.txt, as `train` takes them) and folders (searched to the "
+                        "bottom; other files are passed over); for runs on precomputed features: .npy or .npz files")  # fmt: skip
     parser.add_argument("--with", metavar="RUN", dest="others", action="append", default=[], help="another run that votes "
                         "too; repeatable. The probability is then the class's part of the votes, where the mean of the "
                         "runs' own probabilities is one vote more; of equal votes the class with more on the runs' "

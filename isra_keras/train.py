@@ -51,8 +51,9 @@ def _data_options(add):
 
 
 def _method_options(add):
-    add.add_argument("--method", metavar="NAME", help="ba3us (default), source_only, dann, cdan, iwan, san, pada, mwpda, "
-                     "etn, drcn, afn, slm, shot, a2kt")  # fmt: skip
+    from isra_keras.methods import METHODS  # loads no method
+
+    add.add_argument("--method", metavar="NAME", help=f"{', '.join(METHODS)} (default ba3us)")
     add.add_argument("--option", metavar="NAME=VALUE", action="append", default=[], help="of the method, e.g. "
                      "complement_weight=5; repeatable; a wrong name lists them")  # fmt: skip
     add.add_argument("--semantic", action=argparse.BooleanOptionalAction, default=None,

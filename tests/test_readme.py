@@ -35,7 +35,7 @@ def test_table_of_methods_is_that_of_the_results():
              (results("office_caltech10_features: label-free selection"),
               results("office_caltech10_features: ISRA against without, label-free selection"))]  # fmt: skip
     methods = [name for name in sides[0][0] if "ISRA" not in name]
-    assert len(methods) == 14
+    assert len(methods) >= 14
     for name in methods:
         cells = [name]
         for plain, paired in sides:
