@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import time
+import zipfile
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -238,6 +239,7 @@ def iter_images(inputs):
     Raises:
         UserError: if one is not there.
     """
+    from isra_keras.data.image_folder import is_run_folder
     from isra_keras.data.image_list import is_list, read_list
 
     for given in inputs:
@@ -251,7 +253,7 @@ def iter_images(inputs):
         while waiting:
             folder = waiting.pop()
             real = os.path.realpath(folder)
-            if real in seen:
+            if real in seen or seen and is_run_folder(folder):
                 continue
             seen.add(real)
             images, folders = _names(folder)
@@ -288,7 +290,7 @@ def _feature_rows(inputs, width, known):
             loaded = np.load(given, mmap_mode="r", allow_pickle=False)
             rows = loaded["features"] if hasattr(loaded, "files") else loaded
             names = loaded["path"] if hasattr(loaded, "files") and "path" in loaded.files else None
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"Expected .npy or .npz with features (n, {width}); '{given}' can't be read: {error}"
             ) from error

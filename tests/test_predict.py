@@ -384,3 +384,13 @@ def test_lists_as_train_takes_them(tmp_path):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "photos.txt").write_text("a.png\tcup\nb c.png\tmug\n")
     assert list(predict.iter_images([tmp_path / "photos.txt"])) == [str(tmp_path / name) for name in ("a.png", "b c.png")]
+
+
+def test_figures_of_a_run_below_the_folder_are_no_images(tmp_path):
+    for name in ("a.png", "runs/mine/report/curves.png", "runs/notes/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "runs" / "mine" / "config.json").write_text("{}")
+    (tmp_path / "runs" / "mine" / "checkpoints").mkdir()
+    expected = [str(tmp_path / "a.png"), str(tmp_path / "runs" / "notes" / "b.png")]
+    assert list(predict.iter_images([tmp_path])) == image_files(tmp_path) == expected

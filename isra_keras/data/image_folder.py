@@ -49,6 +49,8 @@ def class_folders(folder):
 def image_files(folder, recursive=True, passed=None):
     """Visible image files of a folder, by suffix, sorted by path; safe against loops of symbolic links.
 
+    Folders of runs below it are passed over: their images are figures.
+
     Args:
         folder: where to look.
         recursive: also in sub-folders.
@@ -64,7 +66,7 @@ def image_files(folder, recursive=True, passed=None):
     while waiting:
         current = waiting.pop()
         real = os.path.realpath(current)
-        if real in seen:
+        if real in seen or seen and is_run_folder(current):
             continue
         seen.add(real)
         for entry in _entries(current):
@@ -101,6 +103,11 @@ def labelled_files(folders, recursive=True, passed=None):
             yield from found
 
     return Paths(files()), np.array(labels, "int32")
+
+
+def is_run_folder(folder):
+    """Whether `train` has made a folder."""
+    return os.path.isfile(os.path.join(folder, "config.json")) and os.path.isdir(os.path.join(folder, "checkpoints"))
 
 
 def is_folder(entry):

@@ -20,7 +20,7 @@ def seed_draws(model, replica=0):
     for number, generator in enumerate(seed_generators(model)):
         key = model.seed * 7919 + number + (104_729 * replica if id(generator) in own else 0)
         first = ops.cast(key % (2**31 - 1), "uint32")
-        second = ops.cast(ops.convert_to_tensor(model.step), "uint32") * CALLS
+        second = ops.cast(ops.convert_to_tensor(model.step) * CALLS, "uint32")  # PyTorch can't multiply these
         generator.state.assign(ops.cast(ops.stack([first, second]), generator.state.dtype))
 
 

@@ -110,3 +110,11 @@ def test_features_of_source_samples_take_their_number():
     model.compile(optimizer())
     with pytest.raises(ValueError, match=r"number of source samples.*sizes="):
         model.update(evaluate(model))
+
+
+@every_method
+def test_every_argument_is_in_the_configuration(name):
+    """Else a saved model comes back with another value, without a word."""
+    method = get_method(name)
+    arguments = [one.name for one in inspect.signature(method).parameters.values() if one.kind is not one.VAR_KEYWORD]
+    assert set(arguments) <= set(method().get_config())
