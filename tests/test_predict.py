@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from isra_keras import cli, predict
+from isra_keras.data.image_folder import image_files
 from isra_keras.row_output import KnownRows, alone, open_output
 from tests.small_run import NAMES, colour_image, make_run
 
