@@ -228,7 +228,7 @@ def test_what_was_tuned_on_a_dataset_comes_after_the_methods_recipe_and_before_t
     tuned = resolve(dataset="pacs_features", method="etn")
     assert tuned.network_options["bottleneck"] == "bn" and tuned.learning_rate == 3e-4
     assert tuned.method_options == resolve(dataset="glyphs", method="etn").method_options
-    assert resolve(dataset="glyphs", method="etn").network_options.get("bottleneck") is None
+    assert resolve(dataset="glyphs", method="cdan").network_options.get("bottleneck") is None
     bounded = {method: resolve(dataset="pacs_features", method=method).network_options for method in ("afn", "san")}
     assert bounded == {"afn": {}, "san": {"bottleneck": "bn"}}, "with ISRA, where the method's own is not bounded"
     assert resolve(dataset="pacs_features", method="san", semantic=False).network_options == {}
