@@ -49,7 +49,7 @@ class DomainPairs:
         UserError: if a batch is larger than its domain, or an argument makes no sense.
 
     Example:
-        >>> extra = lambda step: method.middle_size(step, 36, 2000, 200)  # BA3US's more source rows; None for methods without
+        >>> extra = lambda step: BA3US().middle_size(step, 36, max_iterations=1000, eval_interval=100)
         >>> pairs = DomainPairs(load_task("glyphs"), batch_size=36, seed=0, middle_size=extra)
         >>> for batch in pairs.dataset(start=0, stop=1000):
         ...     batch["source"]["images"], batch["source"]["labels"], batch["target"]["images"]

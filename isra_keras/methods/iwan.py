@@ -140,7 +140,7 @@ class IWAN(Objective):
         domain_logits = self.discriminator_adversarial(features, training=context.training)
         return self._domain_loss(domain_logits, views.source.size, weights)
 
-    def _domain_loss(self, logits, rows, weights=1.0):
+    def _domain_loss(self, logits, rows, weights=1.0):  # (2), (4) of logits (n,), the source's the first `rows`
         losses = weights * domain_cross_entropy(logits[:rows], 1.0), domain_cross_entropy(logits[rows:], 0.0)
         return ops.mean(ops.concatenate(losses)) if self.variant == "paper" else 0.5 * sum(map(ops.mean, losses))
 
