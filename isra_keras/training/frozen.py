@@ -4,19 +4,13 @@ Our own addition, no paper's setting: bottleneck, classifier and the method's pa
 a CPU. At the end the backbone is put in front again, so that the run folder is like any other.
 """
 
-import errno
 import hashlib
-import io
 import json
-import os
 import sys
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import keras
 import numpy as np
-from filelock import FileLock, Timeout
 
 from isra_keras.backbones import build_network
 from isra_keras.data.decode import BadImageError, decode_resized
@@ -26,18 +20,12 @@ from isra_keras.data.pairs import evaluation_dataset, own_threads, plain_errors
 from isra_keras.data.paths import Paths
 from isra_keras.data.reader import DEFAULT_SIZE, late_bad_images
 from isra_keras.errors import UserError
+from isra_keras.training import feature_cache
+from isra_keras.training.feature_cache import KnownRows, cache_folder, file_stamp, locked, read_chunk, write_chunk
 
 FORMAT = 2
 """Of the cache. Format 1 kept another image's features in the row of one that could not be decoded, and did not say so."""
-CHUNK = 1024
-"""Images in a file of the cache: what a killed extraction loses at most."""
 BATCH = 64
-
-
-def cache_folder():
-    """Where features are kept: $ISRA_CACHE/features, ~/.cache/isra_keras/features without it."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.path.expanduser(os.environ.get("ISRA_CACHE") or os.path.join(home, "isra_keras"))) / "features"
 
 
 def frozen_task(config, task, quiet=False):
@@ -101,9 +89,11 @@ def _with_features(domain, config, backbone, quiet):
     Raises:
         UserError: on_bad_image="error" and such an image; no image of the domain is readable; no folder for the cache.
     """
-    folder = cache_folder() / _digest(domain, config, backbone)
-    with _locked(folder, domain.name):
-        parts = list(_chunks(domain, config, backbone, folder, quiet))
+    stamps = None if domain.paths is None else [file_stamp(path) for path in domain.paths]
+    folder = cache_folder() / _digest(domain, config, backbone, stamps)
+    known = None if stamps is None else KnownRows(folder, _settings(config, backbone).hexdigest(), stamps)
+    with locked(folder, domain.name):
+        parts = list(_chunks(domain, config, backbone, folder, known, quiet))
     late = {row: reason for _, bad in parts for row, reason in bad.items()}
     bad = tuple(BadImage(domain.paths[row], reason) for row, reason in sorted(late.items()))
     if bad and config.on_bad_image == "error":
@@ -115,38 +105,7 @@ def _with_features(domain, config, backbone, quiet):
                    bad_images=(*domain.bad_images, *bad), files=names)  # fmt: skip
 
 
-@contextmanager
-def _locked(folder, name):
-    """The folder of a domain's features, for this process alone; one that can't be written to is read as it is.
-
-    Raises:
-        UserError: the folder is not there and can't be made, or, later, features are missing in it and can't be added.
-    """
-    lock = FileLock(folder / ".lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=1)
-        except Timeout:
-            print(f"waiting for another process that computes the features of {name}", file=sys.stderr, flush=True)
-            lock.acquire()
-    except OSError as error:  # chunks are replaced whole, so that reading needs no lock
-        if not folder.is_dir():
-            raise _no_room(folder, error) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _no_room(folder, error):
-    return UserError(
-        f"Expected a folder for features in '{folder.parent}'; the system refused: {error.strerror}. "
-        "Name another in the environment variable ISRA_CACHE."
-    )
-
-
-def _chunks(domain, config, backbone, folder, quiet):
+def _chunks(domain, config, backbone, folder, known, quiet):
     """(float32 (k, p) features of the readable ones, {row: why it is not}) of 1,024 samples after the other.
 
     Each is kept before the next one begins.
@@ -156,26 +115,43 @@ def _chunks(domain, config, backbone, folder, quiet):
     compute = tf.function(lambda images: backbone(tf.cast(images, "float32"), training=False))
     width = int(backbone.output.shape[-1])
     with _progress(f"features of {domain.name}", len(domain), quiet) as advance:
-        for start in range(0, len(domain), CHUNK):
-            stop = min(start + CHUNK, len(domain))
+        for start in range(0, len(domain), feature_cache.CHUNK):
+            stop = min(start + feature_cache.CHUNK, len(domain))
             path = folder / f"{start:08d}.npy"
-            found = _read(path, start, stop, width)
+            found = read_chunk(path, start, stop, width)
             if found is not None and not any(_readable(domain.paths[row], config) for row in found[1]):
                 advance(stop - start)
                 yield found
                 continue
-            sizes, rows, missing = (config.image_size, config.crop_size), [], []
-            data = evaluation_dataset(domain, BATCH, *sizes, cache=False, rows=(start, stop))
-            with plain_errors():
-                for batch in own_threads(data):
-                    readable = batch["readable"].numpy()
-                    rows.append(compute(batch["images"]).numpy().astype("float32")[readable])
-                    missing += batch["indices"].numpy()[~readable].tolist()
-                    advance(len(readable))
-            reasons = dict(late_bad_images(domain, config.image_size)) if missing else {}
-            found = np.concatenate(rows), {row: reasons.get(domain.paths[row], "unreadable") for row in missing}
-            _write(path, *found)
+            nothing = np.zeros((stop - start, width), "float32"), np.zeros(stop - start, bool)
+            features, kept = nothing if known is None else known.take(start, stop, width)
+            advance(int(kept.sum()))
+            fresh, bad = _computed(domain, np.flatnonzero(~kept) + start, config, compute, advance)
+            for row, values in fresh.items():
+                features[row - start] = values
+            found = np.delete(features, [row - start for row in bad], axis=0), bad
+            write_chunk(path, *found)
             yield found
+
+
+def _computed(domain, rows, config, compute, advance):
+    """({row: (p,) features}, {row: why it can't be read}) of int (k,) rows of the domain."""
+    if not len(rows):
+        return {}, {}
+    some, span = domain, (int(rows[0]), int(rows[-1]) + 1)
+    if span[1] - span[0] > len(rows):  # with gaps
+        some, span = replace(domain, paths=[domain.paths[row] for row in rows], labels=domain.labels[rows]), (0, len(rows))
+    fresh, missing = {}, []
+    data = evaluation_dataset(some, BATCH, config.image_size, config.crop_size, cache=False, rows=span)
+    with plain_errors():
+        for batch in own_threads(data):
+            numbers, readable = rows[batch["indices"].numpy() - span[0]], batch["readable"].numpy()
+            values = compute(batch["images"]).numpy().astype("float32")
+            fresh.update(zip(numbers[readable].tolist(), values[readable]))
+            missing += numbers[~readable].tolist()
+            advance(len(readable))
+    reasons = dict(late_bad_images(some, config.image_size)) if missing else {}
+    return fresh, {row: reasons.get(domain.paths[row], "unreadable") for row in missing}
 
 
 def _readable(path, config):
@@ -187,65 +163,21 @@ def _readable(path, config):
     return True
 
 
-def _read(path, start, stop, width):
-    """(features, {row: reason}) of a chunk, None where there is no whole one."""
-    try:
-        found, bad = np.load(path, allow_pickle=False), {}
-        if len(found) < stop - start:
-            listed = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            bad = {int(row): str(reason) for row, reason in listed.items()}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError):
-        return None
-    whole = found.shape == (stop - start - len(bad), width) and all(start <= row < stop for row in bad)
-    return (found, bad) if whole and found.dtype == np.float32 else None
-
-
-def _write(path, features, bad):
-    """The chunk, whole or not at all; the images that it lacks are named in a .json beside it, written first."""
-    listed = path.with_suffix(".json")
-    if bad:
-        _replace(listed, json.dumps(bad).encode())
-    else:
-        listed.unlink(missing_ok=True)
-    content = io.BytesIO()
-    np.save(content, features)
-    _replace(path, content.getbuffer())
-
-
-def _replace(path, content):
-    """Bytes in a file, by way of one beside it."""
-    aside = path.with_name(f"{path.name}.part")
-    try:
-        aside.write_bytes(content)
-        aside.replace(path)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        raise _no_room(path.parent, error) from error
-
-
-def _digest(domain, config, backbone):
-    """Name of a domain's features: the files (path, bytes, time of change) or pixels, the weights, the sizes."""
-    digest = hashlib.sha256()
-    sizes = [FORMAT, config.backbone, config.image_size, config.crop_size, config.precision, len(domain), keras.__version__]
-    digest.update(json.dumps(sizes).encode())
+def _settings(config, backbone, *more):
+    """A SHA-256 of what features depend on beside the images: the weights, the sizes."""
+    sizes = [FORMAT, config.backbone, config.image_size, config.crop_size, config.precision, *more, keras.__version__]
+    digest = hashlib.sha256(json.dumps(sizes).encode())
     for weight in backbone.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
-    if domain.paths is None:
-        digest.update(np.ascontiguousarray(domain.arrays).tobytes())
-    else:
-        for path in domain.paths:
-            digest.update(os.fsencode(os.path.abspath(path)) + _stamp(path))
+    return digest
+
+
+def _digest(domain, config, backbone, stamps):
+    """Name of a domain's features: the files (path, bytes, time of change) or pixels, the weights, the sizes."""
+    digest = _settings(config, backbone, len(domain))
+    for part in (np.ascontiguousarray(domain.arrays).tobytes(),) if stamps is None else stamps:
+        digest.update(part)
     return digest.hexdigest()[:32]
-
-
-def _stamp(path):
-    """Bytes that change with a file."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return b"\0gone\0"
-    return f"\0{status.st_size} {status.st_mtime_ns}\0".encode()
 
 
 class _progress:

@@ -17,7 +17,7 @@ from isra_keras.data.tasks import folder_task
 from isra_keras.errors import UserError
 from isra_keras.evaluate import evaluate, rebuild_task
 from isra_keras.run_folder import load_run, load_semantic
-from isra_keras.training import frozen
+from isra_keras.training import feature_cache, frozen
 from isra_keras.training.callbacks import RunCallback
 from isra_keras.training.interrupt import Interrupted
 from isra_keras.training.recipes import resolve
@@ -98,7 +98,7 @@ def test_features_are_those_of_the_centre_crop(place):
 
 
 def test_nothing_is_computed_twice_or_lost(place, cache, monkeypatch):
-    monkeypatch.setattr(frozen, "CHUNK", 8)
+    monkeypatch.setattr(feature_cache, "CHUNK", 8)
     read, real = [], frozen.evaluation_dataset
 
     def watched(domain, *args, rows, **more):
@@ -123,6 +123,42 @@ def test_nothing_is_computed_twice_or_lost(place, cache, monkeypatch):
     assert not list(cache.glob("*/*.part"))
 
 
+def test_of_photos_that_were_added_to_only_the_new_ones_are_computed(place, spoilt, cache, tmp_path, monkeypatch):
+    """A photo that comes, one that goes and one that changes move all rows; bad ones have none."""
+    monkeypatch.setattr(feature_cache, "CHUNK", 8)
+    with pytest.warns(UserWarning, match="cannot be read"):
+        before = folder_task(tmp_path / "source", tmp_path / "target")
+        first = frozen.frozen_task(config(place), before).target
+    for broken in list(cache.glob("*/00000008.npy")):  # as after a kill: its rows are known by name only
+        broken.unlink()
+    lost = {os.path.basename(path) for path in before.target.paths[8:16]} - {"4.png"}
+    target = tmp_path / "target" / "a"
+    save(target / "00.png", pixels(seed=200))
+    (target / "4.png").unlink()
+    save(target / "6.png", pixels(seed=201))
+    (cache / "other").mkdir()
+    (cache / "other" / "rows.npz").write_bytes(b"PK")  # torn
+    read, real = [], frozen.evaluation_dataset
+
+    def watched(domain, *args, rows, **more):
+        read.extend(os.path.basename(path) for path in domain.paths[slice(*rows)] if domain.name == "target")
+        return real(domain, *args, rows=rows, **more)
+
+    monkeypatch.setattr(frozen, "evaluation_dataset", watched)
+    image_store._stores.clear()
+    task = folder_task(tmp_path / "source", tmp_path / "target")
+    with pytest.warns(UserWarning, match="cannot be read"):
+        grown = frozen.frozen_task(config(place), task).target
+    assert sorted(read) == sorted(lost | {"00.png", "6.png", "10x.jpg"}) and len(read) < len(task.target)
+    assert [bad.path for bad in grown.bad_images] == [spoilt]
+    monkeypatch.setenv("ISRA_CACHE", str(tmp_path / "empty"))
+    image_store._stores.clear()
+    with pytest.warns(UserWarning, match="cannot be read"):
+        anew = frozen.frozen_task(config(place), task).target
+    np.testing.assert_allclose(grown.arrays, anew.arrays, rtol=1e-5, atol=1e-6)
+    assert grown.labels.tolist() == anew.labels.tolist() and len(grown) == len(first)
+
+
 @pytest.fixture
 def spoilt(place, tmp_path):
     """The folders with a target image that looks whole and can't be decoded; the path of that."""
@@ -133,7 +169,7 @@ def spoilt(place, tmp_path):
 
 def test_an_image_that_only_decoding_refuses_is_left_out_and_stays_named(place, spoilt, cache, tmp_path, monkeypatch):
     """The features of the next image stood in its row, under its label, and the cache never told again."""
-    monkeypatch.setattr(frozen, "CHUNK", 8)
+    monkeypatch.setattr(feature_cache, "CHUNK", 8)
     whole = frozen.frozen_task(config(place), folder_task(place / "source", place / "target")).target
     task = folder_task(tmp_path / "source", tmp_path / "target")
     row = list(task.target.paths).index(spoilt)
@@ -252,7 +288,7 @@ def test_a_cache_that_can_only_be_read_serves_what_is_in_it(place, cache, monkey
     def refused(self, *args, **more):
         raise PermissionError(13, "Permission denied", "lock")
 
-    monkeypatch.setattr(frozen.FileLock, "acquire", refused)
+    monkeypatch.setattr(feature_cache.FileLock, "acquire", refused)
     again = frozen.frozen_task(config(place), task)
     np.testing.assert_array_equal(again.target.arrays, first.target.arrays)
     next(cache.glob("*/00000000.npy")).unlink()
@@ -267,14 +303,14 @@ def test_waiting_for_another_process_is_told(cache, capsys):
     held, free = threading.Event(), threading.Event()
 
     def other():
-        with frozen.FileLock(folder / ".lock"):
+        with feature_cache.FileLock(folder / ".lock"):
             held.set()
             free.wait(1.5)
 
     thread = threading.Thread(target=other)
     thread.start()
     held.wait()
-    with frozen._locked(folder, "shop"):
+    with feature_cache.locked(folder, "shop"):
         assert not thread.is_alive() or thread.join() is None
     assert "waiting for another process that computes the features of shop" in capsys.readouterr().err
 
@@ -282,5 +318,5 @@ def test_waiting_for_another_process_is_told(cache, capsys):
 def test_a_home_folder_in_the_cache_s_name(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("ISRA_CACHE", "~/mine")
-    assert frozen.cache_folder() == tmp_path / "mine" / "features"
+    assert feature_cache.cache_folder() == tmp_path / "mine" / "features"
     assert resolve(source_dir="~/a", target_dir="~/b").source_dir == str(tmp_path / "a")
