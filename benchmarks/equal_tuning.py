@@ -27,24 +27,27 @@ from isra_keras.benchmarking.evidence import candidates_of  # noqa: E402
 from isra_keras.benchmarking.statistics import runs_of  # noqa: E402
 from isra_keras.benchmarking.store import latest, read_lines  # noqa: E402
 from isra_keras.benchmarking.tables import Table, method_name  # noqa: E402
+from isra_keras.errors import UserError  # noqa: E402
 from isra_keras.methods import METHODS  # noqa: E402
 from isra_keras.selection.choose import ENSEMBLE, badness, choose  # noqa: E402
 from isra_keras.selection.scores import SCORES  # noqa: E402
 from isra_keras.training.recipes import DEFAULT_VARIANT  # noqa: E402
+
+DEFAULT = "information_maximisation"
 
 
 def main(argv=None):
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("lines", nargs="+", metavar="JSONL", help="lines, or folders of them")
-    parser.add_argument("--score", default="information_maximisation", choices=[*SCORES, ENSEMBLE])
+    parser.add_argument("--score", default=DEFAULT, choices=[*SCORES, ENSEMBLE])
     parser.add_argument("--together", action="store_true", help="one setting for all methods")
     parser.add_argument("--out", help="write the tables to this file as well")
     args = parser.parse_args(argv)
     trials = trials_of(args.lines)
     settings = choices(trials, args.score, args.together)
     tables = setting_table(trials, settings, args.score), score_table(trials, args.together)
-    flags = "".join([" --together"] * args.together)
+    flags = " --together" * args.together + f" --score {args.score}" * (args.score != DEFAULT)
     text = "\n\n".join(table.markdown() for table in tables)
     text = f"Written by `python benchmarks/equal_tuning.py {' '.join(args.lines)}{flags}`.\n\n{text}\n"
     print(text)
@@ -53,13 +56,23 @@ def main(argv=None):
 
 
 def trials_of(paths):
-    """{method: {setting as JSON: {task: `Run`, or None where the trial failed}}}, in the order of the methods."""
+    """{method: {setting as JSON: {task: `Run`, or None where the trial failed}}}, in the order of the methods.
+
+    Raises:
+        UserError: two finished runs of one trial on one task, of two seeds or data sets.
+    """
     found = defaultdict(lambda: defaultdict(dict))
     for line in latest(read_lines(paths)).values():
         cell = line["cell"]
         run = next(iter(runs_of([line])), None)
         setting = cell["given"] | ({"isra": cell["isra"]} if cell["isra"] != "off" else {})
-        found[cell["method"]][json.dumps(setting, sort_keys=True)][cell["task"]] = run
+        trial = found[cell["method"]][json.dumps(setting, sort_keys=True)]
+        known = trial.get(cell["task"], run)
+        if known and run and known is not run:
+            of = ", ".join(f"{one.cell.dataset}, seed {one.cell.seed}" for one in (known, run))
+            raise UserError(f"Expected one run of each trial on a task; received two of {cell['method']} {words(json.dumps(setting))} "
+                            f"on {cell['task']} ({of}). Give the lines of one data set and one seed.")  # fmt: skip
+        trial[cell["task"]] = run if known else None  # a failure, of whatever seed, bars the trial
     return {method: dict(found[method]) for method in METHODS if method in found}
 
 
@@ -117,9 +130,9 @@ def setting_table(trials, settings, score):
                      *(f"{value:.1f}" for value in (worth[settings[method]], worth[own(found)], max(worth.values())))])  # fmt: skip
     columns = ["Method", "trials", "setting, label-free", "accuracy", "before", "best trial BY labels"]
     tasks = tasks_of(next(iter(trials.values())))
-    note = (f"Mean over {', '.join(tasks)}, in %, one seed. Score: {score.replace('_', ' ')}, which was itself picked with "
-            "accuracies of seed 0 in sight. Before: the method's own values, with the data set's warm-up and smoothing. "
-            "The last column is an upper bound.")  # fmt: skip
+    picked = ", which was itself picked with accuracies of seed 0 in sight" * (score == DEFAULT)
+    note = (f"Mean over {', '.join(tasks)}, in %, one seed. Score: {score.replace('_', ' ')}{picked}. Before: the method's "
+            "own values, with the data set's warm-up and smoothing. The last column is an upper bound.")  # fmt: skip
     return Table("Settings", columns, rows, note)
 
 

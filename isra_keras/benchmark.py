@@ -1,6 +1,7 @@
 """`python -m isra_keras.benchmark`: methods, with and without ISRA, over tasks and seeds; tables, evidence, choice."""
 
 import argparse
+import contextlib
 import os
 import shlex
 import sys
@@ -180,7 +181,10 @@ def run_grid(cells, out, args):
         "folders": folders or None,
         "said": said,
     }
-    with store.alone(), GridProgress(len(missing), len(cells) - len(missing), quiet=args.quiet) as progress:
+    with store.alone(), contextlib.ExitStack() as stack:
+        done = store.done(args.skip_failed)  # another benchmark may have added to it since
+        missing = [cell for cell in missing if cell.key not in done]
+        progress = stack.enter_context(GridProgress(len(missing), len(cells) - len(missing), quiet=args.quiet))
 
         def on_message(worker, message):
             if message[0] == "progress":
@@ -241,7 +245,7 @@ def finished_line(cell, message, identity):
     from isra_keras.benchmarking.store import LINE_FORMAT
 
     if message[0] == "done":
-        return message[1] | {"commit": identity}
+        return {"commit": identity} | message[1]  # the worker's own, where it says
     return {"format": LINE_FORMAT, "cell": cell.to_dict(), "status": "failed", "reason": message[1], "commit": identity}
 
 

@@ -31,6 +31,21 @@ def source(dataset):
     return f"{facts()['source']}, {facts()['datasets'][dataset]['table']}."
 
 
+def note(dataset):
+    """What to know of a dataset's numbers before one's own are held against them, a text."""
+    text = (
+        f"As printed, with {facts()['backbone']}; each method's checkpoints were picked by its authors' own rule, some by "
+        "target labels, so that they are no label-free results."
+    )
+    odd = []
+    for row in facts()["datasets"][dataset]["rows"]:
+        *tasks, average = row["accuracy"]
+        if average is not None and None not in tasks and abs(sum(tasks) / len(tasks) - average) > 0.00501:
+            name = row["method"] + " with ISRA" * (row["isra"] != "off")
+            odd.append(f"{name} ({average:.2f}, mean {sum(tasks) / len(tasks):.2f})")
+    return text + f" Printed averages that are not the means of their rows: {', '.join(odd)}." * bool(odd)
+
+
 def published(dataset, method=None, isra="off"):
     """Published accuracies in per cent.
 

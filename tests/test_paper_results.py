@@ -33,5 +33,12 @@ def test_averages_are_those_of_the_rows(dataset):
         assert exact != (row in wrong), row
 
 
+def test_what_to_know_of_the_numbers_is_told():
+    told = paper_results.note("office_home")
+    assert "ResNet-50" in told and "by target labels" in told and "drcn (69.00, mean 69.05)" in told
+    assert "ba3us with ISRA (78.20, mean 78.11)" in told and "ba3us (97.80, mean 97.81)" in paper_results.note("office31")
+    assert "means of their rows" not in paper_results.note("imagenet_caltech")
+
+
 def test_source_is_named():
     assert "NeurIPS 2021, Table 1" in paper_results.source("office_home")

@@ -173,7 +173,7 @@ class CellTraining(Training):
 
     def train_step(self, batch, network_training):
         super().train_step(batch, network_training)
-        if self.report is not None and self.steps % 50 == 0:
+        if self.report is not None:
             self.report(self.step, self.config.iterations)
 
     def keep_vote(self, entry):
@@ -284,11 +284,13 @@ def peak_memory():
 
 
 class OrphanWatch:
-    """Progress function of a worker: hands on, and stops the run when the parent is gone.
+    """Progress function of a worker: stops the run at the first step after the parent is gone, hands on every 50th.
 
     Args:
         report: function of (steps done, steps in all).
     """
+
+    EVERY = 50
 
     def __init__(self, report):
         self.report, self.parent = report, os.getppid()
@@ -296,7 +298,8 @@ class OrphanWatch:
     def __call__(self, step, total):
         if os.getppid() != self.parent:
             raise Interrupted(15, step, "")
-        self.report(step, total)
+        if step % self.EVERY == 0:
+            self.report(step, total)
 
 
 class _LastLogs:

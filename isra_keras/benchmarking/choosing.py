@@ -4,7 +4,7 @@ import shlex
 
 import numpy as np
 
-from isra_keras.benchmarking.evidence import candidates_of, labelled
+from isra_keras.benchmarking.evidence import candidate_of, candidates_of, labelled
 from isra_keras.benchmarking.grid import FOLDERS
 from isra_keras.benchmarking.own_data import comparable
 from isra_keras.benchmarking.report_parts import failures_of, groups_of
@@ -14,7 +14,7 @@ from isra_keras.benchmarking.tables import NONE, Table, Value, method_name
 from isra_keras.benchmarking.votes import unpack
 from isra_keras.benchmarking.voting import elections, votes_by_target, voting_table
 from isra_keras.errors import UserError
-from isra_keras.selection.choose import ENSEMBLE, Candidate, badness, choose
+from isra_keras.selection.choose import ENSEMBLE, badness, choose
 from isra_keras.selection.committee import agreement
 
 SHOWN = ("mean_entropy", "information_maximisation", "snd", "dev")
@@ -114,9 +114,7 @@ def kept_candidate(run):
     scores, signals = (
         {name: values[index] for name, values in columns[group].items()} for group in ("scores", "signals")
     )
-    one, accuracy = candidates_of(run)[0], columns["oracle_accuracy"][index]
-    signals = signals if run.can_collapse else {}
-    return Candidate(one.name, columns["step"][index], scores, signals, one.source_only, accuracy)
+    return candidate_of(run, columns["step"][index], scores, signals, columns["oracle_accuracy"][index])
 
 
 def describe_choices(lines):

@@ -7,7 +7,7 @@ import numpy as np
 
 from isra_keras.benchmarking.statistics import mean_std, spearman
 from isra_keras.benchmarking.tables import NONE, Table, Value
-from isra_keras.selection.choose import ENSEMBLE, Candidate, badness, rank
+from isra_keras.selection.choose import ANCHOR, ENSEMBLE, Candidate, badness, rank
 from isra_keras.selection.scores import SCORES
 
 LAST = "last evaluation"
@@ -15,13 +15,24 @@ LAST = "last evaluation"
 
 def candidates_of(run):
     """Every evaluation of a run as a `Candidate`; the payload is its accuracy in [0, 1]."""
+    return [
+        candidate_of(run, entry["step"], entry["scores"], entry["signals"], entry["oracle_accuracy"])
+        for entry in run.evaluations
+    ]
+
+
+def candidate_of(run, step, scores, signals, accuracy):
+    """An evaluation of a run as a `Candidate`.
+
+    Source only has no `ANCHOR` where its reference was its own first evaluation, as that of images is: it would be
+    held to what it had not learned yet.
+    """
     name = run.cell.method if run.cell.isra == "off" else f"{run.cell.method} + ISRA ({run.cell.isra})"
     source_only = run.cell.row == ("source_only", "off")
-    return [
-        Candidate(name, entry["step"], entry["scores"], entry["signals"] if run.can_collapse else {}, source_only,
-                  entry["oracle_accuracy"])
-        for entry in run.evaluations
-    ]  # fmt: skip
+    signals = dict(signals) if run.can_collapse else {}
+    if source_only and run.line["config"].get("backbone") != "features":
+        signals.pop(ANCHOR, None)
+    return Candidate(name, step, scores, signals, source_only, accuracy)
 
 
 def score_names(runs):

@@ -179,9 +179,13 @@ def _load(threads):
     for device in tf.config.list_physical_devices("GPU"):  # several workers share one
         tf.config.experimental.set_memory_growth(device, True)
     from isra_keras.benchmarking.cell import OrphanWatch, run_cell
+    from isra_keras.benchmarking.store import commit
+
+    identity = commit()  # of the code that this process has loaded; the parent may have begun with an older one
 
     def run(cell, settings, pipe):
         report = OrphanWatch(lambda step, total: pipe.send(("progress", step, total)))
-        return run_cell(cell, settings["data_dir"], settings["work"], threads, report, settings.get("folders"))
+        line = run_cell(cell, settings["data_dir"], settings["work"], threads, report, settings.get("folders"))
+        return line | {"commit": identity}
 
     return run

@@ -5,6 +5,7 @@ from pathlib import Path
 from isra_keras import paper_results
 from isra_keras.benchmarking import evidence
 from isra_keras.benchmarking.report_parts import failures_of, groups_of, note_of, note_of_selection, short
+from isra_keras.benchmarking.settings import differing, setting_of
 from isra_keras.benchmarking.shipping import deliveries, delivery_table, rules_table, summary_table
 from isra_keras.benchmarking.statistics import mean_std, paired, pairs_of, runs_of
 from isra_keras.benchmarking.tables import (
@@ -152,7 +153,7 @@ def settings_table(runs, title):
         return "/".join(dict.fromkeys("–" if value is None else str(value) for value in values))
 
     rows = rows_in_order(runs)
-    names = [name for name in ("bottleneck", "learning_rate", "optimizer", "warmup", "weight_smoothing")
+    names = [name for name in ("iterations", "feature_dim", "bottleneck", "learning_rate", "optimizer", "warmup", "weight_smoothing")
              if len({of(row, name) for row in rows}) > 1]  # fmt: skip
     plug_in = ("class2vec_weight", "alignment_weight", "num_topics")
     names += plug_in if names and any(row[1] != "off" for row in rows) else ()
@@ -165,21 +166,13 @@ def settings_table(runs, title):
 def _with_the_same_bottleneck(title, runs, everything):
     """The table of ISRA against without once more, where a recipe gives a method another bottleneck with ISRA than
     without and runs of another group have it without ISRA: what ISRA itself does."""
-    from isra_keras.methods import get_method
-
-    names = ("dataset", "learning_rate", "iterations", "optimizer", "warmup", "feature_dim")
-
-    def setting_of(run):
-        config = run.line["config"]
-        network = get_method(run.cell.method).network_options | config.get("network_options", {})
-        return {name: config.get(name) for name in names} | {"network_options": network}
 
     def key(run):
         return run.cell.dataset, run.cell.method, run.place
 
-    plain = {key(run): setting_of(run) for run in runs if run.cell.isra == "off"}
-    wanted = {key(run): setting_of(run) for run in runs if run.cell.isra != "off"}
-    wanted = {one: found for one, found in wanted.items() if plain.get(one, found) != found}
+    plain = {key(run): run for run in runs if run.cell.isra == "off"}
+    wanted = {key(run): run for run in runs if run.cell.isra != "off"}
+    wanted = {one: setting_of(run) for one, run in wanted.items() if "bottleneck" in differing(plain.get(one, run), run)}
     others = {key(run): run for run in everything if run.cell.isra == "off" and wanted.get(key(run)) == setting_of(run)}
     if not others:
         return []
@@ -213,9 +206,22 @@ def isra_table(runs, title):
     columns = ["Method", *tasks, "all", "pairs", "win/tie/loss", "p (t)", "p (Wilcoxon)"]
     note = (
         "Points of accuracy gained by ISRA. p: two-sided paired tests over task × seed, not corrected for their number; "
-        "seeds of one task are not independent, so the true p is larger."
+        f"seeds of one task are not independent, so the true p is larger.{note_of_other_settings(runs)}"
     )
     return Table(title, columns, rows, note)
+
+
+def note_of_other_settings(runs):
+    """A sentence on the rows with ISRA whose recipe differs from that without it in more than the plug-in; "" where none does."""
+    plain = {(run.cell.method, run.place): run for run in runs if run.cell.isra == "off"}
+    found = {}
+    for run in runs:
+        other = plain.get((run.cell.method, run.place))
+        if run.cell.isra != "off" and other:
+            names = found.setdefault(method_name(run.cell.row), {})
+            names.update(dict.fromkeys(differing(run, other)))
+    told = [f"{row} ({', '.join(name.replace('_', ' ') for name in names)})" for row, names in found.items() if names]
+    return f" With ISRA these train with other values than without, so that not all is ISRA's doing: {', '.join(told)}." if told else ""
 
 
 def published_table(runs, title):
@@ -234,13 +240,13 @@ def published_table(runs, title):
             theirs[paper_results.AVERAGE], part = sum(theirs[name] for name in tasks) / len(tasks), True
         ours = dict(zip(columns, values[1 : len(columns) + 1]))
         rows.append([method_name(row), *(ours[name] for name in columns)])
-        rows.append(["published", *(Value(theirs.get(name)) for name in columns)])
+        rows.append([f"{method_name(row)}, published", *(Value(theirs.get(name)) for name in columns)])
         gaps = [
             None if ours[name].mean is None or name not in theirs else ours[name].mean - theirs[name]
             for name in columns
         ]
-        rows.append(["difference", *(Value(gap, signed=True) for gap in gaps)])
-    note = f"Published: {paper_results.source(dataset)} {paper_results.facts()['note']}"
+        rows.append([f"{method_name(row)}, difference", *(Value(gap, signed=True) for gap in gaps)])
+    note = f"Published: {paper_results.source(dataset)} {paper_results.note(dataset)}"
     note += f" {paper_results.AVERAGE}: of these {len(tasks)} tasks alone, ours and the published ones." * part
     return Table(title, ["Method", *columns], rows, note)
 

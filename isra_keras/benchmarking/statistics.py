@@ -88,7 +88,8 @@ class Paired:
         count: pairs.
         difference: mean of first minus second.
         wins, ties, losses: of the first.
-        p_t, p_wilcoxon: two-sided, None where the test is undefined (a single pair, or no difference anywhere).
+        p_t, p_wilcoxon: two-sided, None where the test is undefined (a single pair, no difference anywhere; the t-test
+            where all differ alike).
     """
 
     count: int
@@ -128,7 +129,8 @@ def paired(first, second):
     p_t = p_wilcoxon = None
     if decided.any() and first.size > 1:
         p_wilcoxon = float(wilcoxon(np.where(decided, difference, 0.0), zero_method="wilcox").pvalue)
-        p_t = float(ttest_rel(first, second).pvalue) if np.std(difference) > 0 else None
+        # Equal gains leave a spread of rounding alone, which would make any of them certain.
+        p_t = float(ttest_rel(first, second).pvalue) if np.ptp(difference) >= TIE / 10 else None
     wins, losses = int((decided & (difference > 0)).sum()), int((decided & (difference < 0)).sum())
     return Paired(len(first), float(difference.mean()), wins, len(first) - wins - losses, losses, p_t, p_wilcoxon)
 

@@ -74,12 +74,27 @@ class Store:
         return {key for key, line in latest(self.lines()).items() if with_failed or line["status"] == "done"}
 
     def _mend(self):
-        """Cuts off last lines without their ends."""
+        """Ends last lines that lack their end, and cuts off those that are not whole."""
         for path in files_of(self.path) if self.path.exists() else ():
             content = path.read_bytes()
             if content and not content.endswith(b"\n"):
+                start = content.rfind(b"\n") + 1
                 with open(path, "r+b") as file:
-                    file.truncate(content.rfind(b"\n") + 1)
+                    if _is_whole(content[start:]):
+                        file.seek(0, os.SEEK_END)
+                        file.write(b"\n")
+                    else:
+                        file.truncate(start)
+
+
+def _is_whole(row):
+    """Whether bytes are a line of a cell."""
+    try:
+        line = json.loads(row)
+        Cell.from_dict(line["cell"]), line["status"], line["format"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return True
 
 
 def _is_file(path):
@@ -112,6 +127,8 @@ def read_lines(paths):
             raise UserError(
                 f"Expected results of a benchmark in '{path}'; it can't be read ({error.strerror})."
             ) from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"Expected results of a benchmark in '{path}'; it is not a text ({error}).") from error
         for number, row in enumerate(rows, 1):
             if not row.strip():
                 continue

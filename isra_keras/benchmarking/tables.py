@@ -18,14 +18,14 @@ class Value:
     Attributes:
         mean: None where there is none.
         std: over seeds, None for a single one.
-        count: seeds.
+        count: seeds, None for a number that is of no seeds or of a mixture of them.
         digits: after the point.
         signed: with a plus.
     """
 
     mean: float | None
     std: float | None = None
-    count: int = 1
+    count: int | None = None
     digits: int = 2
     signed: bool = False
 
@@ -79,7 +79,8 @@ class Table:
             cells = [_tex(_text(cell)) for cell in row]
             cells = [f"\\textbf{{{cell}}}" if (number, index) in bold else cell for index, cell in enumerate(cells)]
             lines.append(" & ".join(cells) + " \\\\")
-        return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"])
+        note = [f"\\par\\smallskip\\footnotesize {_tex(self.note)}"] if self.note else []
+        return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *note, "\\end{table}"])
 
     def _bold(self):
         marked = set()
@@ -222,9 +223,12 @@ def _text(cell):
     return cell.text() if isinstance(cell, Value) else str(cell)
 
 
+_TEX = str.maketrans({
+    "\\": "\\textbackslash{}", "_": "\\_", "%": "\\%", "&": "\\&", "#": "\\#", "$": "\\$", "{": "\\{", "}": "\\}",
+    "^": "\\textasciicircum{}", "~": "\\textasciitilde{}", "±": "$\\pm$", "Δ": "$\\Delta$", "–": "--", "<": "$<$",
+    ">": "$>$", "→": "$\\to$", "×": "$\\times$",
+})  # fmt: skip
+
+
 def _tex(text):
-    for plain, escaped in (("\\", "\\textbackslash{}"), ("_", "\\_"), ("%", "\\%"), ("&", "\\&"), ("#", "\\#")):
-        text = text.replace(plain, escaped)
-    for plain, math in (("±", "$\\pm$"), ("Δ", "$\\Delta$"), ("–", "--"), ("<", "$<$"), ("→", "$\\to$")):
-        text = text.replace(plain, math)
-    return text
+    return text.translate(_TEX)

@@ -15,7 +15,7 @@ from isra_keras.selection.committee import agreement, vote
 
 NOTE = (
     "Every model votes with the checkpoint that it would be shipped with: of its evaluations that do not look collapsed the "
-    "one of lowest mean entropy; a model without such an evaluation has no vote, source only always has one. The class "
+    "best by the label-free score of the run, mean entropy if none was named; a model without such an evaluation has no vote, source only always has one. The class "
     "with most votes wins; of equals the one with more votes over all rows, then that of the model with the best mean rank over "
     "the label-free scores. No target label is used. `predict --with` does so too, with the votes that the runs gave their own "
     "target and, at last, the mean probabilities. By lot: what is to be expected if ties were drawn instead. "
@@ -128,12 +128,13 @@ def voting_table(runs, title, failed=()):
     runs, found = _electorate(runs, failed)
     if not found:
         return Table(title, ["Model", "mean accuracy", *HARM_COLUMNS], [])
-    plain = elections(runs, lambda run: run.cell.isra == "off")
+    plain = elections(runs, lambda run: run.cell.isra == "off")  # where such a model has a vote
     source = [one.source_only for one in found]
     rows = [_row("Vote of all models", [one.accuracy for one in found], source),
             _row("Vote of all models, ties by lot", [one.drawn for one in found], source)]  # fmt: skip
-    if any(run.cell.isra != "off" for run in runs):
-        rows.append(_row("Vote of those without ISRA", [one.accuracy for one in plain], source))
+    if plain and any(run.cell.isra != "off" for run in runs):
+        name = "Vote of those without ISRA" + f", {len(plain)} of {len(found)} pairs" * (len(plain) < len(found))
+        rows.append(_row(name, [one.accuracy for one in plain], [one.source_only for one in plain]))
     rows.append(_row("The one that agrees most with the vote of all", [one.standing[1] for one in found], source))
     rows.append(_row("Shipped (ensemble)", [one.accuracy for one in deliveries(runs)], source))
     singles = {

@@ -21,7 +21,8 @@ ENSEMBLE_SCORES = ("mean_entropy", "information_maximisation", "snd", "bnm", "de
 ANCHOR = "confident_agreement"
 """The signal that votes beside them: how many of the rows that source labels alone are sure of kept their class. The
 scores ask for certain and diverse predictions, which a method can have while it is wrong; this one holds it to the
-source. A candidate without it (no row is sure, no reference) takes the middle of the others."""
+source. A candidate without it (no row is sure, no reference) takes the middle of the others. For features the reference is
+the same for all; runs on images are each held to their own model from before adaptation."""
 
 DEFAULT_SCORE = ENSEMBLE
 """The rule between methods (RESULTS.md, "Rules of choice"): on a wide shift every single score is misled by some method,
@@ -124,6 +125,8 @@ def badness(candidates, score=DEFAULT_SCORE):
         if not np.isnan(anchor).all():
             table[ANCHOR] = np.where(np.isnan(anchor), np.nanmedian(anchor), anchor)
             directions[ANCHOR] = "max"
+        if not table:
+            return np.zeros(len(candidates))
         return ensemble_ranks(table, directions)
     if score not in SCORES:
         raise ValueError(f"Expected score to be {ENSEMBLE} or one of {', '.join(SCORES)}; received {score!r}.")

@@ -1,6 +1,7 @@
 """A cell is the runner's training: same numbers, one line, nothing on the disk for features."""
 
 import json
+import os
 import warnings
 from dataclasses import replace
 
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isra_keras.benchmarking.cell import CellTraining, cell_config, columns, load_cached, run_cell
+from isra_keras.benchmarking.cell import CellTraining, OrphanWatch, cell_config, columns, load_cached, run_cell
 from isra_keras.benchmarking.votes import unpack
 from isra_keras.errors import UserError
 from isra_keras.training.config import TrainConfig
+from isra_keras.training.interrupt import Interrupted
 from tests.benchmarking.small_features import small_cell, write_features
 from tests.figures import no_figures  # noqa: F401
 
@@ -152,3 +154,15 @@ def test_columns_leave_gaps_where_an_evaluation_lacks_a_score():
     assert found["scores"] == {"snd": [None, 2.0], "bnm": [None, 0.5]} and found["signals"] == {
         "agreement": [None, 1.0]
     }
+
+
+def test_an_orphan_stops_at_its_next_step(monkeypatch):
+    """It held its run folder until its next 50th, minutes on a CPU, and the same command found it taken."""
+    told = []
+    watch = OrphanWatch(lambda *at: told.append(at))
+    for step in range(1, 52):
+        watch(step, 100)
+    assert told == [(50, 100)]
+    monkeypatch.setattr(os, "getppid", lambda: -1)
+    with pytest.raises(Interrupted):
+        watch(52, 100)

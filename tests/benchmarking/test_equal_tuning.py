@@ -7,6 +7,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import equal_tuning  # noqa: E402
 
+from isra_keras.errors import UserError  # noqa: E402
 from tests.benchmarking.lines import failed, line  # noqa: E402
 
 
@@ -53,6 +54,19 @@ def test_one_setting_for_all_methods_and_variants_of_isra_are_told_apart(tmp_pat
     assert len(set(equal_tuning.choices(found, "mean_entropy", together=True).values())) == 1
     equal_tuning.main([str(path), "--score", "mean_entropy", "--together"])
     assert "ISRA (reference), as before" in capsys.readouterr().out
+
+
+def test_two_seeds_of_a_trial_are_refused_and_a_failure_of_any_bars_it(lines, tmp_path):
+    """The later one was taken, in silence."""
+    text, again = lines.read_text(), trial({}, "A-C", 0.5, 0.1)
+    again["cell"]["seed"] = 11
+    lines.write_text(text + json.dumps(again) + "\n")
+    with pytest.raises(UserError, match="two of dann as before on A-C .*seed 10, pacs_features, seed 11"):
+        equal_tuning.trials_of([lines])
+    for late in (False, True):
+        row = json.dumps(failed(task="A-C", method="dann", seed=0)) + "\n"
+        lines.write_text(text + row if late else row + text)
+        assert equal_tuning.trials_of([lines])["dann"]["{}"]["A-C"] is None
 
 
 def test_tables_say_what_the_labels_would_have_chosen(lines, tmp_path, capsys):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from isra_keras.benchmarking.evidence import LAST, between_methods, evidence_table, labelled, within_runs
+from isra_keras.benchmarking.evidence import LAST, between_methods, candidates_of, evidence_table, labelled, within_runs
 from isra_keras.benchmarking.statistics import runs_of
 from tests.benchmarking.lines import line
 
@@ -33,6 +33,18 @@ def test_between_methods():
         found["correlation"] == pytest.approx(-0.5) and found["accuracy"] == 0.2 and found["gap"] == pytest.approx(0.6)
     )
     assert between_methods(runs_of(lines[:1])) == {}
+
+
+def test_source_only_on_images_is_not_held_to_its_own_beginning():
+    """Its first evaluation was its reference: 1.0 for what had learned nothing, less for what learned on."""
+    for backbone, there in (("features", True), ("mobilenet_v2", False)):
+        for method, isra in (("source_only", "off"), ("source_only", "paper"), ("dann", "off")):
+            entry = line(method=method, isra=isra)
+            entry["config"] |= {"backbone": backbone, "weights": "imagenet"}
+            entry["evaluations"]["signals"]["confident_agreement"] = [1.0, 0.9]
+            (run,) = runs_of([entry])
+            found = [one.signals.get("confident_agreement") for one in candidates_of(run)]
+            assert found == ([1.0, 0.9] if there or (method, isra) != ("source_only", "off") else [None, None])
 
 
 def test_unlabelled_runs_are_left_out_and_the_table_has_all_scores():

@@ -36,7 +36,7 @@ def test_same_lines_same_text():
 def test_published_numbers_and_the_difference():
     text, _ = build_report(lines_of("office_home", "Ar-Cl"))
     part = text.split("### Beside the published numbers")[1].split("###")[0]
-    assert "| published | 60.62 | 60.62 |" in part and "| difference | -0.62 | -0.62 |" in part, "of the tasks that ran"
+    assert "| BA3US, published | 60.62 | 60.62 |" in part and "| BA3US, difference | -0.62 | -0.62 |" in part, "of the tasks that ran"
     assert "of these 1 tasks alone" in part
     assert "| published | 64.66 |" in part and "| difference | +1.34 |" in part
 
@@ -67,6 +67,30 @@ def test_isra_with_another_bottleneck_is_also_compared_with_its_own():
     text, _ = build_report(rows + more)
     same = text.split("### ISRA against without, the same bottleneck\n")[1].split("###")[0]
     assert "| +10.00 | 1 | 1/0/0 |" in same, "a seed without its bottleneck is no pair"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_same_bottleneck_is_of_runs_that_differ_in_nothing_else(order):
+    """Whichever group came last was taken."""
+    rows = [with_bottleneck(None, line(accuracies=(0.8,), entropies=(0.1,))),
+            with_bottleneck("bn", line(isra="paper", accuracies=(0.7,), entropies=(0.1,)))]  # fmt: skip
+    given = {"network_options": {"bottleneck": "bn"}}
+    right = with_bottleneck("bn", line(accuracies=(0.6,), entropies=(0.1,), given=given))
+    wrong = with_bottleneck("bn", line(accuracies=(0.1,), entropies=(0.1,), given=given | {"weight_smoothing": 0.0}))
+    wrong["config"]["weight_smoothing"] = 0.0
+    text, _ = build_report(rows + [right, wrong][::order])
+    same = text.split("### ISRA against without, the same bottleneck\n")[1].split("###")[0]
+    assert "| +10.00 | 1 | 1/0/0 |" in same
+
+
+def test_a_recipe_that_differs_in_more_than_the_plug_in_is_named():
+    rows = [line(), line(isra="paper"), line(method="dann"), line(method="dann", isra="paper")]
+    rows[1]["config"] |= {"semantic": True, "num_topics": 64, "multipliers": {"class2vec": [10, 2]}}
+    assert "With ISRA these train" not in build_report(rows)[0]
+    rows[1]["config"] |= {"iterations": 40, "feature_dim": 512}
+    text, _ = build_report(rows)
+    assert "With ISRA these train with other values than without, so that not all is ISRA's doing: BA3US + ISRA (paper) " in text
+    assert "(iterations, feature dim)" in text and "| BA3US + ISRA (paper) | 40 |" in text
 
 
 def test_files(tmp_path):

@@ -31,6 +31,13 @@ def test_paired_is_antisymmetric_and_handles_ties():
         paired([0.1], [])
 
 
+def test_gains_that_are_all_equal_have_no_t_test():
+    """Rounding alone was their spread, and made p < 0.001."""
+    for first, second in (([0.30, 0.52, 0.91], [0.20, 0.42, 0.81]), ([0.61, 0.72, 0.93], [0.60, 0.71, 0.92])):
+        found = paired(first, second)
+        assert found.p_t is None and found.p_wilcoxon == pytest.approx(0.25)
+
+
 def test_spearman():
     assert spearman([1, 2, 3], [10, 20, 25]) == pytest.approx(1.0)
     assert spearman([1, 2, 3], [3, 2, 1]) == pytest.approx(-1.0)

@@ -32,6 +32,15 @@ def test_a_line_cut_off_by_a_crash_is_dropped(tmp_path):
     assert [entry["cell"]["seed"] for entry in store.lines()] == [0, 2]
 
 
+def test_a_whole_last_line_without_its_end_is_kept(tmp_path):
+    """Files joined or edited by hand: it counted as done, and was then deleted."""
+    store = Store(tmp_path / "r.jsonl")
+    store.path.write_text(json.dumps(line()) + "\n" + json.dumps(line(seed=1)))
+    with store.alone():
+        store.append(line(seed=2))
+    assert [entry["cell"]["seed"] for entry in store.lines()] == [0, 1, 2]
+
+
 def test_a_folder_holds_a_file_for_each_row(tmp_path):
     store = Store(tmp_path / "grid")
     with store.alone():
@@ -52,6 +61,9 @@ def test_broken_in_the_middle_is_told(tmp_path):
         read_lines([path])
     path.write_text(json.dumps(line() | {"format": 99}) + "\n")
     with pytest.raises(UserError, match="update isra_keras"):
+        read_lines([path])
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="not a text"):
         read_lines([path])
     with pytest.raises(UserError, match="can't be read"):
         read_lines([tmp_path / "missing.jsonl"])

@@ -55,6 +55,12 @@ def test_forms():
     assert rows[1]["value"] == ""
 
 
+def test_latex_takes_any_text_and_has_the_note():
+    text = Table("a {b} $5 ~c ^d \\e <1", ["x", "y"], [["r", Value(1.0)]], "an upper bound: 50 %").latex()
+    assert "a \\{b\\} \\$5 \\textasciitilde{}c \\textasciicircum{}d \\textbackslash{}e $<$1" in text
+    assert text.index("\\end{tabular}") < text.index("an upper bound: 50 \\%") < text.index("\\end{table}")
+
+
 def test_best_of_a_column_is_bold_ties_too():
     table = Table("", ["m", "x"], [["a", Value(2.0)], ["b", Value(1.0)], ["c", Value(2.001)]], best=(1,))
     assert table.markdown().count("**") == 4 and "| a | **2.00** |" in table.markdown()

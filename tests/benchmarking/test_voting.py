@@ -94,6 +94,23 @@ def test_table_compares_over_the_same_targets():
     assert [row[1] for row in votes_by_target(elections(runs_of(lines)), "t").rows] == ["4", "3"]
 
 
+def test_the_vote_without_isra_is_held_against_its_own_targets():
+    """Where no plain model has a vote, the others were paired with the targets that come after it; with none, a traceback."""
+    names = (("drcn", "off"), ("drcn", "paper"), ("afn", "paper"))
+    plain, *ours = (voted([1, 1, 1, 3], method=name, isra=isra) for name, isra in names)
+    lines = [voted([0, 1, 2, 3], method="source_only", accuracies=(1.0, 1.0)), plain, *ours]
+    silent = [failed(method="source_only", task="A-P")]
+    lines += [voted(None if isra == "off" else [0, 1, 2, 3], method=name, isra=isra, task="A-P") for name, isra in names]
+    lines += [voted([0, 0, 0, 0], method="source_only", task="A-S", accuracies=(0.9, 0.9))]
+    lines += [voted([1, 1, 1, 3], method=name, isra=isra, task="A-S") for name, isra in names]
+    gone = {(("source_only", "off"), ("A-P", 0))}
+    rows = {row[0]: row for row in voting_table(runs_of(lines), "t", gone).rows}
+    row = rows["Vote of those without ISRA, 2 of 3 pairs"]
+    assert row[2].mean < -30 and row[3] != "0" and silent
+    only = [voted([0, 1, 2, 3], method=name, isra="paper") for name in ("drcn", "afn", "san")]
+    assert "Vote of those without ISRA" not in build_report(only)[0] and "Vote of all models" in build_report(only)[0]
+
+
 def test_report_has_the_section_only_where_there_are_votes():
     assert "### Models voting together" in build_report(four_models())[0]
     assert "voting together" not in build_report([line(method=name) for name in ("source_only", "afn", "drcn")])[0]
