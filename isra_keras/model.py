@@ -42,8 +42,8 @@ class AdaptationModel(keras.Model):
         seed: of dropout and other draws inside the step.
         sizes: {"source": N_s, "target": N_t}, for methods that keep something for each sample.
         warmup: share of the steps, in [0, 1), that train on source labels alone before the method's first stage; the
-            evaluation at its end gives the first class weights. Not in any paper: they start from ImageNet's weights.
-        weight_smoothing: in [0, 1), share of the old class weights that stays when an evaluation renews them.
+            evaluations in it give the first class weights. Not in any paper: they start from ImageNet's weights.
+        weight_smoothing: in [0, 1), share of the old class weights that stays when an evaluation renews them, in a warm-up too.
 
     Example:
         >>> model = AdaptationModel(network, BA3US(), SemanticAlignment(num_topics=16), max_iterations=2000)
@@ -72,7 +72,7 @@ class AdaptationModel(keras.Model):
         self.feature_dim = int(outputs["features"].shape[-1])
         self.pooled_dim = int(outputs["pooled"].shape[-1])
         self.num_classes = int(outputs["logits"].shape[-1])
-        self.stage = self.stages()[0]
+        self.stage, self._frozen = self.stages()[0], set()
         self._build_state()
         self._compiled_steps, self.predictor = {}, None
         self.built = True
@@ -90,10 +90,8 @@ class AdaptationModel(keras.Model):
 
         def state(name, value, dtype):
             value = np.asarray(value, dtype)
-            return self.add_weight(
-                shape=value.shape, dtype=dtype, initializer=lambda shape, dtype=None: ops.cast(value, dtype),
-                trainable=False, name=name,
-            )  # fmt: skip
+            initial = lambda shape, dtype=None: ops.cast(value, dtype)  # noqa: E731
+            return self.add_weight(shape=value.shape, dtype=dtype, initializer=initial, trainable=False, name=name)
 
         self.step = state("step", 0, "int32")
         self.class_weights = state("class_weights", np.ones(self.num_classes), "float32")
@@ -116,7 +114,7 @@ class AdaptationModel(keras.Model):
             raise ValueError(f"Expected steps_per_execution 1, as evaluations come between steps; received {steps}.")
         of_backend = {"jax": "auto", "torch": False}.get(keras.backend.backend(), jit_compile)
         super().compile(optimizer=optimizer, jit_compile=of_backend, **kwargs)
-        self._jit = bool(jit_compile)
+        self._jit, self._compiled_with = bool(jit_compile), kwargs
         inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         if isinstance(inner, PartwiseSGD):
             inner.assign_parts(self.parts())
@@ -166,7 +164,7 @@ class AdaptationModel(keras.Model):
         return max(round(self.max_iterations * self.stage.share), 1)
 
     def begin_stage(self, stage: Stage, learning_rate=None):
-        """Freezes the stage's parts, counts from 0, restarts the optimiser's state and tells the objectives.
+        """Freezes the stage's parts (not for later ones), counts from 0, restarts the optimiser's state, tells the objectives.
 
         Args:
             stage: one of `stages()`.
@@ -175,7 +173,9 @@ class AdaptationModel(keras.Model):
         self.stage = stage
         self.step.assign(0)
         for name in NETWORK_PARTS:
-            self.network.get_layer(name).trainable = name not in stage.frozen
+            part = self.network.get_layer(name)
+            self._frozen |= {name} if name in stage.frozen and part.trainable else set()
+            part.trainable = name not in stage.frozen and (part.trainable or name in self._frozen)
         if stage.name != WARMUP:
             for objective in self.objectives:
                 objective.on_stage_begin(stage, self.network)
@@ -187,7 +187,7 @@ class AdaptationModel(keras.Model):
         if learning_rate is not None:  # in the configuration, since an optimiser with a schedule takes no number
             inner = config["config"].get("inner_optimizer", config)["config"]
             inner["learning_rate"] = keras.saving.serialize_keras_object(learning_rate)
-        self.compile(keras.saving.deserialize_keras_object(config), jit_compile=self._jit)
+        self.compile(keras.saving.deserialize_keras_object(config), jit_compile=self._jit, **self._compiled_with)
 
     def context(self, training=True):
         """`Context` of the current step."""
@@ -303,8 +303,8 @@ class AdaptationModel(keras.Model):
         if isinstance(data, dict):
             raise ValueError(f"Expected (images, labels) to evaluate on; received a dict of {', '.join(data)}. `predict` takes it.")
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-        logits = self.call(_floats(images), training=False)["logits"]
-        hits = ops.cast(ops.equal(ops.argmax(logits, -1), ops.cast(labels, "int64")), "float32")
+        logits, labels = self.call(_floats(images), training=False)["logits"], ops.cast(ops.reshape(labels, (-1,)), "int64")
+        hits = ops.cast(ops.equal(ops.argmax(logits, -1), labels), "float32")
         losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         self._loss_tracker.update_state(losses, sample_weight=weights)
         self._accuracy_tracker.update_state(hits, sample_weight=weights)
@@ -390,6 +390,7 @@ class AdaptationModel(keras.Model):
         stage = config.pop("stage", None)
         model = cls(**{**config, **parts})
         model.stage = next((one for one in model.stages() if one.name == stage), model.stage)
+        model._frozen = set(model.stage.frozen)
         return model
 
 

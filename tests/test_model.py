@@ -279,6 +279,40 @@ def test_saved_in_a_later_stage_it_goes_on_there(tmp_path):
     assert keras.models.load_model(tmp_path / "model.keras").stage == model.stages()[1]
 
 
+def test_a_stage_thaws_only_what_a_stage_froze(tmp_path):
+    """A backbone that its user had frozen learned from the first stage on, without a word."""
+    network = make_network()
+    network.get_layer("backbone").trainable = False
+    model = AdaptationModel(network, get_method("shot")(), max_iterations=8)
+    model.compile(run_eagerly=True)
+    source, adapt = model.stages()
+
+    def learning():
+        return [network.get_layer(name).trainable for name in ("backbone", "bottleneck", "classifier")]
+
+    model.begin_stage(source)
+    assert learning() == [False, True, True] and model.run_eagerly, "compiled as before"
+    model.begin_stage(adapt)
+    assert learning() == [False, True, False]
+    model.begin_stage(source)
+    assert learning() == [False, True, True]
+    model.begin_stage(adapt)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    network = loaded.network
+    loaded.begin_stage(source)
+    assert learning() == [False, True, True]
+
+
+def test_labels_in_a_column_are_labels():
+    """(n,) against (n, 1) was compared all with all."""
+    model, part = make_model(semantic=False), make_batch(0)["source"]
+    model.compile()
+    images, labels = np.asarray(part["images"]), np.asarray(part["labels"])
+    plain, column = (model.evaluate(images, given, verbose=0, return_dict=True) for given in (labels, labels[:, None]))
+    assert plain == pytest.approx(column)
+
+
 def test_each_part_of_the_network_learns_as_the_methods_recipe_says():
     assert make_model().default_multipliers()["bottleneck"] == (10.0, 2.0)
     pada = make_model(method=get_method("pada")(), semantic=False).default_multipliers()

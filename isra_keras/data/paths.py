@@ -53,3 +53,10 @@ class Paths(Sequence):
 
     def _parts(self):
         return self._folders, self._places, self._ends, self._text
+
+
+def whole_paths(given):
+    """The same values with paths as texts; those of data from the root, so that they hold in every working directory."""
+    given = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in given.items()}
+    places = [name for name in ("source_dir", "target_dir", "data_dir") if given.get(name)]
+    return given | {name: os.path.abspath(os.path.expanduser(given[name])) for name in places if isinstance(given[name], str)}

@@ -129,7 +129,7 @@ def configuration(given, out, resume):
 
 def _canonical(given, saved):
     """The same values with the full names of domains and the whole paths of folders."""
-    from isra_keras.training.recipes import whole_paths
+    from isra_keras.data.paths import whole_paths
 
     given = whole_paths(given)
     if not saved.dataset:

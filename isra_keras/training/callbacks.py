@@ -100,7 +100,8 @@ class TargetEvaluation(keras.callbacks.Callback):
             entry["oracle_accuracy"] = oracle_accuracy(seen.logits, np.asarray(self.labels)[evaluation.readable])
         self.history.append(entry)
         sign = 1.0 if SCORES[self.select][1] == "min" else -1.0
-        if self.best_value is None or sign * entry[self.select] < sign * self.best_value:
+        better = self.best_value is None or sign * entry[self.select] < sign * self.best_value
+        if better and np.isfinite(entry[self.select]):  # a NaN would be compared with for ever
             self.best_value, self.best_step = entry[self.select], entry["step"]
             self._weights = [np.array(variable.numpy()) for variable in picked_variables(self.model)]
         return entry

@@ -90,7 +90,7 @@ class CheckpointFolder:
     """
 
     def __init__(self, folder, keep=2):
-        self.folder, self.keep = Path(folder), int(keep)
+        self.folder, self.keep, self._broken = Path(folder), int(keep), []
 
     def save(self, step, arrays, state):
         """Writes a checkpoint and removes what is no longer needed.
@@ -107,6 +107,10 @@ class CheckpointFolder:
             UserError: disk full; names path and bytes.
         """
         path = self._write(f"step_{step:08d}", step, arrays, state)
+        for broken in self._broken:
+            if broken != path:
+                broken.unlink(missing_ok=True)
+        self._broken = []
         self._clean()
         return path
 
@@ -129,6 +133,8 @@ class CheckpointFolder:
     def load_newest(self, warn=None):
         """(step, {name: array}, state) of the newest checkpoint that is whole; None if there is none at all.
 
+        Newer ones that are broken are removed with the next `save`, so that they do not count among those kept.
+
         Args:
             warn: called with a sentence for each checkpoint that is passed over.
 
@@ -141,6 +147,7 @@ class CheckpointFolder:
                 step, arrays, state = self._read(path)
                 if state.get("selected"):
                     self._read(self.folder / Path(state["selected"]).with_suffix(".json"))
+                self._broken = candidates[: candidates.index(path)]
                 return step, arrays, state
             except BROKEN as error:
                 if warn is not None:

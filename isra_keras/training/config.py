@@ -55,7 +55,7 @@ class TrainConfig:
             or {"name": "constant"}.
         momentum, nesterov, weight_decay: of `PartwiseSGD`.
         part_momentum: {part: momentum} where it differs.
-        multipliers: {part: [learning-rate multiplier, decay multiplier]}.
+        multipliers: {part: [learning-rate multiplier, decay multiplier]}; Adam has none.
         source_sampling: "shuffle" or "balanced".
         image_size, crop_size: pixels; None leaves images as they are.
         augment: random crops and flips.
@@ -281,6 +281,14 @@ def _check_numbers(config):
         )
 
 
+def check_parts(given, optimizer):
+    """Refuses what Adam would pass over in silence."""
+    for name in ("multipliers", "part_momentum"):
+        if optimizer == "adam" and given.get(name):
+            raise UserError(f"Expected no {name} with the optimizer adam, which has one rate for all parts; received "
+                            f"{given[name]}. Leave them out, or take the optimizer sgd.")  # fmt: skip
+
+
 def _check_tables(config):
     for part, pair in config.multipliers.items():
         numbers = isinstance(pair, (list, tuple)) and len(pair) == 2
@@ -294,6 +302,9 @@ def _check_tables(config):
             raise UserError(f"Expected a schedule of name, {', '.join(SCHEDULE_VALUES)}; received {name!r}.")
         if name != "name" and not (_is_number(value) or value is None and name in ("period", "clamp")):
             raise UserError(f"Expected {name} of the schedule to be a number; received {value!r}.")
+        if name in ("gamma", "clamp", "period") and value is not None and not (value > 0 or value == 0 and name != "period"):
+            least = "above 0" if name == "period" else "of at least 0"
+            raise UserError(f"Expected {name} of the schedule {least}; received {value!r}.")
 
 
 def _is_number(value):

@@ -25,7 +25,7 @@ def check_folder(out, config, resume):
         raise UserError(f"Expected --out to be a folder; '{out}' is a file.")
     inside = [path.name for path in out.iterdir() if path.name not in LOCK_FILES] if out.is_dir() else []
     if not inside:
-        _check_outside(out, config)
+        check_outside(out, config)
         return
     if not resume:
         raise UserError(
@@ -44,8 +44,12 @@ def check_folder(out, config, resume):
         )
 
 
-def _check_outside(out, config):
-    """Refuses a run folder among the user's own images: its figures would be images of the next run, or a class."""
+def check_outside(out, config):
+    """Refuses a run or search folder among the user's own images: its figures would be images of the next run, or a class.
+
+    Raises:
+        UserError: names the folder of images.
+    """
     for name in sorted(FOLDERS):
         folder = getattr(config, name)
         if not folder or not os.path.isdir(folder):

@@ -13,11 +13,11 @@ evaluations as often in proportion as the method needs them.
 
 import copy
 import importlib
-import os
 from dataclasses import fields
 
+from isra_keras.data.paths import whole_paths
 from isra_keras.errors import UserError, did_you_mean
-from isra_keras.training.config import SMALLEST, TrainConfig, check_types
+from isra_keras.training.config import SMALLEST, TrainConfig, check_parts, check_types
 
 INVERSE = {"name": "inverse", "gamma": 1e-3, "power": 0.75, "period": 1.0, "clamp": None}
 
@@ -46,8 +46,8 @@ and MWPDA end in NaN. Chosen without labels of three trials for each method (ben
 two, glyphs_rates.md before), but for BA3US, which keeps what tuning/results/sweep.md has."""
 PHOTOS = {"backbone": "resnet50", "weights": "imagenet", "image_size": 256, "crop_size": 224, "feature_dim": 256}
 GENTLE = {"warmup": 0.2, "weight_smoothing": 0.5}
-"""For data that no paper gives a recipe for: class weights that start from a trained classifier and move slowly. On
-PACS features BA3US otherwise runs away to classes that the target lacks."""
+"""For data that no paper gives a recipe for: class weights that start in a warm-up, smoothed over its evaluations, and move
+slowly. On PACS features BA3US otherwise runs away to classes that the target lacks."""
 
 TUNED_ON_PACS = {
     "source_only": {"learning_rate": 3e-3},
@@ -180,7 +180,7 @@ MAX_EVALUATIONS = 70  # bound on what a method's default may ask of a dataset th
 
 
 def recipe(dataset, method, semantic=True, variant=None, task=None, source="code", feature_dim=None,
-           method_variant=None, backbone=None):  # fmt: skip
+           method_variant=None, backbone=None, optimizer=None):  # fmt: skip
     """Values for `TrainConfig`, by name, for everything that a recipe decides.
 
     Args:
@@ -193,6 +193,7 @@ def recipe(dataset, method, semantic=True, variant=None, task=None, source="code
         feature_dim: width that the user asked for; the paper's weights depend on it.
         method_variant: the method's option "variant", if it is given: "tllib" of PADA has a recipe of its own.
         backbone: the one that the user asked for, "features" where it is frozen: ISRA on SHOT aligns its features.
+        optimizer: the one that the user asked for; Adam takes no multipliers.
 
     Returns:
         dict.
@@ -221,7 +222,7 @@ def recipe(dataset, method, semantic=True, variant=None, task=None, source="code
     values["network_options"] = values["network_options"] | tuned.get("network_options", {})
     values |= {name: value for name, value in tuned.items() if name != "network_options"}
     values |= {name: value for name, value in data.get("tasks", {}).get(task, {}).items() if name in values}
-    values["multipliers"] = _multipliers(values, cls, semantic)
+    values |= _of_parts(values, cls, semantic, optimizer or values["optimizer"])
     values["variant"] = variant or data.get("variant", DEFAULT_VARIANT)
     values["feature_dim"] = feature_dim or values["feature_dim"]
     aligned = _pooled_width(backbone or values["backbone"]) if cls.aligned == "pooled" else None
@@ -258,8 +259,11 @@ def resolve(**given):
         dataset, given.get("method", TrainConfig.method), given.get("semantic", TrainConfig.semantic),
         given.get("variant"), task, given.get("recipe", TrainConfig.recipe), given.get("feature_dim"),
         given.get("method_options", {}).get("variant"),
-        "features" if given.get("freeze_backbone") else given.get("backbone"),
+        "features" if given.get("freeze_backbone") else given.get("backbone"), given.get("optimizer"),
     )  # fmt: skip
+    check_parts(given, given.get("optimizer", values["optimizer"]))
+    if "name" not in given.get("schedule", {"name": ""}) and values["schedule"]["name"] == "inverse":
+        given["schedule"] = values["schedule"] | given["schedule"]
     if "iterations" in given and "eval_interval" not in given:  # a shortened run keeps its number of evaluations
         share = given["iterations"] / values["iterations"]
         given["eval_interval"] = max(1, round(values["eval_interval"] * share)) if share < 1 else values["eval_interval"]
@@ -285,13 +289,6 @@ def _check_names_and_types(given):
         if name not in valid:
             raise UserError(f"Expected names of {', '.join(valid)}; received {name!r}." + did_you_mean(name, valid))
     check_types(TrainConfig(**given))
-
-
-def whole_paths(given):
-    """The same values with paths as texts; those of data from the root, so that they hold in every working directory."""
-    given = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in given.items()}
-    places = [name for name in ("source_dir", "target_dir", "data_dir") if given.get(name)]
-    return given | {name: os.path.abspath(os.path.expanduser(given[name])) for name in places if isinstance(given[name], str)}
 
 
 def _other_size(given, values):
@@ -361,11 +358,11 @@ def _fit_to_dataset(own, values):
         own["eval_interval"] = max(1, min(values["eval_interval"], wished))
 
 
-def _multipliers(values, cls, semantic):
-    parts = SGD["multipliers"] | cls.multipliers | values["multipliers"]
-    if values["optimizer"] == "adam":
-        return {}
-    return parts | (SEMANTIC_MULTIPLIERS if semantic else {})
+def _of_parts(values, cls, semantic, optimizer):
+    """Multipliers and momenta of the parts; Adam has one rate for all."""
+    if optimizer == "adam":
+        return {"multipliers": {}, "part_momentum": {}}
+    return {"multipliers": SGD["multipliers"] | cls.multipliers | values["multipliers"] | (SEMANTIC_MULTIPLIERS if semantic else {})}
 
 
 def is_fresh(backbone, weights):

@@ -1,6 +1,7 @@
 """What a run leaves: the selected network, its description, the three choices side by side, the report."""
 
 import json
+import os
 import resource
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -168,6 +169,8 @@ def save_network(network, path):
     needed = 4 * network.count_params()  # float32
     try:
         network.save(aside)
+        with open(aside, "rb") as file:
+            os.fsync(file.fileno())
         aside.replace(path)
     except OSError as error:
         if error.errno in FULL or getattr(error.__cause__, "errno", None) in FULL:

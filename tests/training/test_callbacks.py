@@ -58,6 +58,17 @@ def test_the_picked_weights_are_the_last_word(select, best):
     assert "oracle_accuracy" not in evaluation.history[0]
 
 
+def test_a_score_that_is_no_number_is_never_the_best(monkeypatch):
+    """It was compared with for ever, and its weights came back at the end."""
+    from isra_keras.training import callbacks
+
+    task, values = features_task(), iter([float("nan"), 0.3, 0.2, 0.5])
+    monkeypatch.setattr(callbacks, "score_all", lambda *args: {"mean_entropy": next(values)})
+    evaluation = TargetEvaluation(evaluation_dataset(task.target, 16))
+    train(evaluation, task, steps=10)
+    assert evaluation.best_step == 9 and evaluation.best_value == 0.2
+
+
 def test_without_restoring_the_last_weights_stay():
     task = features_task()
     evaluation = TargetEvaluation(evaluation_dataset(task.target, 16), restore_best=False)

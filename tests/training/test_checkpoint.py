@@ -45,6 +45,17 @@ def test_only_the_newest_and_the_selected_they_name_are_kept(tmp_path):
     assert names(tmp_path) == [f"step_000000{step}.{kind}" for step in (25, 35) for kind in ("json", "npz")]
 
 
+def test_one_that_was_passed_over_is_not_counted_among_those_kept(tmp_path):
+    """With one to keep, the broken one stayed and the one just written went."""
+    for keep in (1, 2):
+        checkpoints = filled(tmp_path / str(keep), steps=(50, 100), keep=2)
+        damage_truncate(tmp_path / str(keep) / "step_00000100.npz")
+        resumed = CheckpointFolder(tmp_path / str(keep), keep)
+        assert resumed.load_newest()[0] == 50 and len(checkpoints._steps()) == 2, "reading removes nothing"
+        resumed.save(60, arrays(60), {"selected": None})
+        assert [int(path.stem[5:]) for path in resumed._steps()] == [60, 50][:keep] and resumed.load_newest()[0] == 60
+
+
 def damage_truncate(path):
     path.write_bytes(path.read_bytes()[:-1])
 

@@ -82,6 +82,9 @@ def test_whole_numbers_serve_as_numbers():
         ({"part_momentum": {"backbone": "none"}}, ["momentum", "'none'"]),
         ({"schedule": {"name": "inverse", "gama": 1.0}}, ["gamma, power, period, clamp", "'gama'"]),
         ({"schedule": {"name": "inverse", "gamma": "1"}}, ["gamma of the schedule", "'1'"]),
+        ({"schedule": {"name": "inverse", "period": 0.0}}, ["period of the schedule above 0", "0.0"]),
+        ({"schedule": {"name": "inverse", "gamma": -1.0}}, ["gamma of the schedule of at least 0"]),
+        ({"schedule": {"name": "inverse", "clamp": -1}}, ["clamp of the schedule of at least 0"]),
         ({"schedule": {"name": ["inverse"]}}, ["inverse, cosine, constant"]),
     ],
 )  # fmt: skip

@@ -140,6 +140,26 @@ def test_what_the_user_gives_wins():
     assert config.method_options["mu"] == 2
 
 
+def test_an_optimizer_of_the_users_own_has_what_goes_with_it():
+    """SGD over a recipe with Adam had no multipliers; Adam was shown multipliers that it does not have."""
+    place = {"dataset": "office_home", "source": "Ar", "target": "Cl"}
+    assert resolve(method="a2kt", **place).optimizer == "adam" and resolve(method="a2kt", **place).multipliers == {}
+    parts = resolve(method="a2kt", optimizer="sgd", **place).multipliers
+    assert parts["bottleneck"][0] > parts["backbone"][0] and parts["receptors"][1] == 10
+    config = resolve(method="ba3us", optimizer="adam", **place)
+    assert config.multipliers == {} and config.part_momentum == {}
+    for name, value in (("multipliers", {"backbone": [0.1, 1]}), ("part_momentum", {"backbone": 0.0})):
+        with pytest.raises(UserError, match=f"no {name} with the optimizer adam"):
+            resolve(method="ba3us", optimizer="adam", **place, **{name: value})
+
+
+def test_of_a_schedule_only_what_is_given_changes():
+    place = {"dataset": "office_home", "source": "Ar", "target": "Cl", "method": "etn"}
+    recipe = resolve(**place).schedule
+    assert recipe["clamp"] and resolve(schedule={"gamma": 2.0}, **place).schedule == recipe | {"gamma": 2.0}
+    assert resolve(schedule={"name": "inverse", "gamma": 2.0}, **place).schedule == {"name": "inverse", "gamma": 2.0}
+
+
 def test_a_shortened_run_keeps_its_number_of_evaluations():
     assert resolve(dataset="office_home", iterations=80).eval_interval == 5
     assert resolve(dataset="office_home", iterations=80, eval_interval=40).eval_interval == 40
