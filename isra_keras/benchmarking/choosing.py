@@ -1,6 +1,7 @@
 """The text of `--choose`: what to ship for each target of a benchmark, and which model to take for one's own photos."""
 
 import shlex
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from isra_keras.benchmarking.report_parts import failures_of, groups_of
 from isra_keras.benchmarking.shipping import deliveries, delivery_table, summary_table
 from isra_keras.benchmarking.statistics import runs_of
 from isra_keras.benchmarking.tables import NONE, Table, Value, method_name
-from isra_keras.benchmarking.votes import unpack
+from isra_keras.benchmarking.votes import beside_source_only, unpack
 from isra_keras.benchmarking.voting import elections, votes_by_target, voting_table
 from isra_keras.errors import UserError
 from isra_keras.selection.choose import ENSEMBLE, badness, choose
@@ -35,7 +36,7 @@ def describe_runs(runs, newest=None):
     """
     every, newest = runs, newest or runs[-1].line
     runs = [run for run in every if comparable(run.line, newest)]
-    candidates = [kept_candidate(run) for run in runs]
+    candidates = [kept_candidate(run, runs) for run in runs]
     shipped, ranks = choose(candidates, ENSEMBLE), badness(candidates, ENSEMBLE)
     best, reason = candidates.index(shipped.candidate), shipped.reason
     agreed = agreements(runs, [number for number in np.argsort(ranks, kind="stable") if number not in shipped.rejected])
@@ -107,14 +108,15 @@ def _folder(run):
     return shlex.quote(run.line.get("run", "RUN"))
 
 
-def kept_candidate(run):
-    """The checkpoint that a run kept, of whatever stage, as a `Candidate`."""
+def kept_candidate(run, runs=()):
+    """The checkpoint that a run kept, of whatever stage, as a `Candidate`; `runs` are all on the same photos."""
     columns = run.line["evaluations"]
     index = columns["step"].index(run.line["selected"]["step"])
     scores, signals = (
         {name: values[index] for name, values in columns[group].items()} for group in ("scores", "signals")
     )
-    return candidate_of(run, columns["step"][index], scores, signals, columns["oracle_accuracy"][index])
+    one = candidate_of(run, columns["step"][index], scores, signals, columns["oracle_accuracy"][index])
+    return one if run.can_collapse else replace(one, signals=beside_source_only(run, runs))
 
 
 def describe_choices(lines):

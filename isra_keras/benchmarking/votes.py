@@ -9,6 +9,9 @@ import zlib
 
 import numpy as np
 
+from isra_keras.selection.collapse import class_signals
+
+SOURCE_ONLY = ("source_only", "off")
 ABSENT = 65535
 """Class of a row that was not predicted: an image that can't be read."""
 
@@ -47,6 +50,22 @@ def unpack(vote):
     wide = raw[:1] == b"2"
     classes = np.frombuffer(raw[1:], "<u2" if wide else "u1").astype("int64")
     return classes, None if correct is None else np.unpackbits(correct[1:], count=len(classes)).astype(bool)
+
+
+def beside_source_only(run, runs):
+    """`class_signals` of a run's vote beside that of the source-only run among `runs`, of the same seed where there is one.
+
+    Only for a network from nothing, whose own signals mean little; {} for others, without votes, and for source only itself.
+    """
+    if run.can_collapse or run.cell.row == SOURCE_ONLY or not run.line.get("vote"):
+        return {}
+    known = [other for other in runs if other.cell.row == SOURCE_ONLY and other.line.get("vote")]
+    if not known:
+        return {}
+    source = next((other for other in known if other.cell.seed == run.cell.seed), known[0])
+    classes, reference = (unpack(one.line["vote"])[0] for one in (run, source))
+    both = (classes != ABSENT) & (reference != ABSENT) if len(classes) == len(reference) else np.zeros(0, bool)
+    return class_signals(classes[both], reference[both]) if len(both) else {}
 
 
 def _text(array):

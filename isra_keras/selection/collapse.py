@@ -80,6 +80,30 @@ def collapse_signals(logits, reference=None, class_weights=None):
     return signals
 
 
+def class_signals(classes, reference):
+    """Those of `collapse_signals` that predicted classes alone tell.
+
+    For a network that starts from nothing: its first evaluation knows too little to be held to, so that the reference is
+    a source-only model that was trained to its end.
+
+    Args:
+        classes, reference: (N,) int >= 0, predicted classes of the same rows.
+
+    Returns:
+        {"classes_ratio", "agreement", "marginal_drift"}; {} without rows.
+    """
+    classes, reference = np.asarray(classes), np.asarray(reference)
+    if not len(classes):
+        return {}
+    width = int(max(classes.max(), reference.max())) + 1
+    shares, expected = (np.bincount(one, minlength=width) / len(one) for one in (classes, reference))
+    return {
+        "classes_ratio": _effective(shares) / _effective(expected),
+        "agreement": float((classes == reference).mean()),
+        "marginal_drift": _variation(shares, expected),
+    }
+
+
 def collapse_reasons(signals, limits=None):
     """Why an evaluation looks collapsed.
 

@@ -111,6 +111,18 @@ def test_the_vote_without_isra_is_held_against_its_own_targets():
     assert "Vote of those without ISRA" not in build_report(only)[0] and "Vote of all models" in build_report(only)[0]
 
 
+def test_a_network_from_nothing_votes_if_it_looks_sound_beside_the_finished_source_only_model():
+    """Its warm-up is no reference; without one, runs that had gone astray outvoted the others."""
+    lines = [voted([0, 1, 2, 3], method="source_only"), voted([0, 1, 2, 2], method="afn"), *(
+        voted([1, 1, 1, 1], method=name) for name in ("dann", "drcn", "san"))]  # fmt: skip
+    assert elections(runs_of(lines))[0].accuracy == 0.25, "features have signals of their own"
+    for entry in lines:
+        entry["config"] |= {"backbone": "small_cnn", "weights": "none"}
+    (one,) = elections(runs_of(lines))
+    assert {run.cell.method for run in one.members} == {"source_only", "afn"} and one.accuracy >= 0.75
+    assert elections(runs_of(lines[1:]))[0].accuracy == 0.25, "nothing to be held to"
+
+
 def test_report_has_the_section_only_where_there_are_votes():
     assert "### Models voting together" in build_report(four_models())[0]
     assert "voting together" not in build_report([line(method=name) for name in ("source_only", "afn", "drcn")])[0]

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from isra_keras.selection.collapse import LIMITS, CollapseWatch, collapse_reasons, collapse_signals, is_collapsed
+from isra_keras.selection.collapse import (
+    LIMITS,
+    CollapseWatch,
+    class_signals,
+    collapse_reasons,
+    collapse_signals,
+    is_collapsed,
+)
 
 
 def logits_of(predictions, classes=4, strength=8.0):
@@ -16,6 +23,12 @@ def probabilities_of(predictions, classes=4, sure=0.97):
 
 
 EVEN = np.repeat(np.arange(4), 25)
+
+
+def test_predicted_classes_alone_tell_three_signals():
+    found = class_signals([0, 0, 1, 1], [0, 1, 2, 3])
+    assert found == {"classes_ratio": pytest.approx(0.5), "agreement": 0.25, "marginal_drift": 0.5}
+    assert class_signals([], []) == {} and not is_collapsed(class_signals([0, 1], [0, 1]))
 
 
 def test_identical_predictions_are_sound():
