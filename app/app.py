@@ -73,12 +73,14 @@ def make(folder, against=None, data_dir=None, flags="flagged", index=True):
     from app.storage import TemporaryFiles
 
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_RUN_HISTORY"] = "False"  # it would keep uploads in the browser and offer to send them away
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     files = TemporaryFiles()
     try:
         import gradio as gr
 
         from app import attention_tab, compare_tab, model_tab, predict_tab
+        from app.guard import uploads_alone
         from app.service import RunService
         from app.widgets import escaped
 
@@ -94,6 +96,7 @@ def make(folder, against=None, data_dir=None, flags="flagged", index=True):
                 model_tab.build(service)
             with gr.Tab("Compare"):
                 compare_tab.build(service, other_runs(folder, against))
+        uploads_alone(demo, files.folder)
     except ModuleNotFoundError as error:
         files.close()
         if error.name and error.name.startswith("gradio"):
@@ -116,6 +119,7 @@ def launch(demo, host="127.0.0.1", port=None, share=False):
     Raises:
         UserError: if the port is taken.
     """
+    from app.guard import no_addresses
     from app.uploads import MAX_BYTES
     from app.widgets import theme
 
@@ -124,7 +128,7 @@ def launch(demo, host="127.0.0.1", port=None, share=False):
         return demo.launch(
             server_name=host, server_port=port, share=share, prevent_thread_lock=True, quiet=True, show_error=False,
             max_threads=THREADS, max_file_size=MAX_BYTES, footer_links=[], ssr_mode=False, theme=theme(),
-            enable_monitoring=False, pwa=False, mcp_server=False, state_session_capacity=200,
+            enable_monitoring=False, pwa=False, mcp_server=False, state_session_capacity=200, app_kwargs=no_addresses(),
         )  # fmt: skip
     except OSError as error:
         raise UserError(f"Expected a free port; {port or '7860 and the next ones'} can't be had: {error}") from error

@@ -5,6 +5,7 @@ import numpy as np
 
 from app.pictures import feature_bars, overlay, side_by_side
 from app.widgets import escaped, percent, readable, signed, upload_box
+from isra_keras.predict import NOT_FINITE
 
 ALL = "all topics that drive the class"
 STRONGEST = 12
@@ -87,6 +88,8 @@ class AttentionHandlers:
     def explain(self, path, opacity=0.6):
         """Everything, for the image's most probable class and all of its topics."""
         state = self.service.explain(readable(self.service, path))
+        if not np.isfinite(state["probabilities"]).all():
+            raise gr.Error(f"Nothing to explain: {NOT_FINITE}.", print_exception=False)
         best = int(state["probabilities"].argmax())
         name = self.service.class_names[best]
         order = np.argsort(-state["probabilities"], kind="stable")

@@ -57,6 +57,9 @@ class CompareHandlers:
         titles = [f"this run ({self.service.folder.resolve().name})", name]
         table = [[title, *result["row"]] for title, result in zip(titles, results)]
         classes = [result["row"][0] for result in results]
+        if "—" in classes:
+            words = "There is no answer to compare, see the table."
+            return table, results[0]["picture"], results[1]["picture"], words
         agree = "Both runs agree" if classes[0] == classes[1] else "The runs disagree"
         words = f"{agree}: {escaped(classes[0])} and {escaped(classes[1])}."
         return table, results[0]["picture"], results[1]["picture"], words
@@ -65,6 +68,8 @@ class CompareHandlers:
         """Row of the table and Grad-CAM of the predicted class."""
         row = service.classify([path], 3)[0]
         state = service.explain(service.read(path).image)
+        if row["class"] is None:
+            return {"row": ["—", "", "", row["note"]], "picture": overlay(state["image"], None)}
         maps = state["class_maps"]
         heat = None if maps is None else maps[int(np.argmax(state["probabilities"]))]
         others = ", ".join(f"{name} {percent(p)}" for name, p in row["top"][1:])

@@ -113,4 +113,6 @@ class PredictHandlers:
             raise gr.Error("Choose the right class first.", print_exception=False)
         row = self.service.classify([image], 1)[0]
         path = save_flag(self.flags, pixels, right, row["class"], row["file"])
+        if path is None:
+            raise gr.Error("Not kept: enough images are flagged, or the disk is full.", print_exception=False)
         return f"Kept as {escaped(path.name)}: {escaped(right)}."

@@ -9,6 +9,7 @@ import numpy as np
 from app.source_index import SourceIndex
 from app.uploads import read_upload
 from isra_keras.errors import UserError
+from isra_keras.predict import NOT_FINITE
 from isra_keras.remarks import remarks
 
 BATCH = 16
@@ -73,7 +74,8 @@ class RunService:
 
         Returns:
             list of dict: file, class, confidence, entropy (nats), note ("" or a warning or the reason), top (list of
-            (class, probability)); class, confidence and entropy are None for an unreadable file.
+            (class, probability)); class, confidence and entropy are None for an unreadable file, and where the model's
+            answer is no number.
         """
         from isra_keras.selection.scores import entropies, softmax
 
@@ -87,12 +89,16 @@ class RunService:
             return rows
         outputs = self.predict([uploads[index].image for index in readable])
         probabilities = softmax(outputs["logits"])
-        notes = self.warnings(outputs["features"], entropies(probabilities))
-        for row, values, entropy, note in zip(readable, probabilities, entropies(probabilities), notes):
+        uncertain = entropies(probabilities)
+        notes = self.warnings(outputs["features"], uncertain)
+        for row, values, entropy, note in zip(readable, probabilities, uncertain, notes):
+            if not np.isfinite(entropy):
+                rows[row]["note"] = NOT_FINITE
+                continue
             best = np.argsort(-values, kind="stable")[:top_k]
             top = [(self.class_names[index], float(values[index])) for index in best]
-            rows[row] |= {"class": top[0][0], "confidence": top[0][1], "entropy": float(entropy), "note": note,
-                          "top": top}  # fmt: skip
+            rows[row] |= {"class": top[0][0], "confidence": top[0][1], "entropy": max(float(entropy), 0.0),
+                          "note": note, "top": top}  # fmt: skip
         return rows
 
     def warnings(self, features, entropy):

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 import threading
 import time
@@ -13,11 +14,16 @@ import uuid
 from pathlib import Path
 
 AGE = 30 * 60  # seconds that an upload or a download is kept
+PREFIX, LOCK = "isra_app_", ".lock"
+NEW = 60  # seconds in which a folder may be there whose process does not hold its lock yet
+MOST_FLAGS = 1000
+LEAST_FREE = 2**30  # bytes of the disk that flags leave free
 
 
 class TemporaryFiles:
     """A folder of this process for uploads and downloads; old files go away while it runs, all of it at the end.
 
+    Folders of processes that were killed go away at the start: a living one holds the lock in its folder.
     Sets GRADIO_TEMP_DIR, so make it before gradio is imported.
 
     Args:
@@ -26,7 +32,12 @@ class TemporaryFiles:
     """
 
     def __init__(self, age=AGE, pause=60.0):
-        self.folder = Path(tempfile.mkdtemp(prefix="isra_app_"))
+        from filelock import FileLock
+
+        remove_left_behind(tempfile.gettempdir())
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self._lock = FileLock(self.folder / LOCK, thread_local=False)
+        self._lock.acquire(timeout=0)
         self.age, self.pause, self.kept = age, pause, frozenset()
         os.environ["GRADIO_TEMP_DIR"] = str(self.folder)
         self._stop = threading.Event()
@@ -49,7 +60,7 @@ class TemporaryFiles:
             for name in files:
                 path = os.path.join(root, name)
                 try:
-                    if path not in self.kept and os.lstat(path).st_mtime < border:
+                    if path not in self.kept and path != self._lock.lock_file and os.lstat(path).st_mtime < border:
                         os.unlink(path)
                         removed += 1
                 except FileNotFoundError:
@@ -72,7 +83,31 @@ class TemporaryFiles:
     def close(self):
         """Stops looking and removes the folder."""
         self._stop.set()
+        self._lock.release()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def remove_left_behind(root):
+    """Removes folders of this user's apps that were killed; returns how many.
+
+    Args:
+        root: the system's folder of temporary files, where anybody may have put anything.
+    """
+    from filelock import FileLock, Timeout
+
+    removed = 0
+    for path in Path(root).glob(f"{PREFIX}*"):
+        try:
+            about, age = os.lstat(path), time.time() - os.lstat(path / LOCK).st_mtime
+            own = not hasattr(os, "getuid") or about.st_uid == os.getuid()
+            if not (own and stat.S_ISDIR(about.st_mode) and age > NEW):
+                continue
+            with FileLock(path / LOCK, timeout=0):
+                shutil.rmtree(path)
+            removed += 1
+        except (OSError, Timeout):  # without a lock, another user's, or in use
+            continue
+    return removed
 
 
 def write_csv(path, rows, top_k):
@@ -107,12 +142,14 @@ def save_flag(folder, image, right_class, predicted, file_name):
         file_name: shown name of the upload.
 
     Returns:
-        Path of the image.
+        Path of the image; None if enough are kept, or the disk is nearly full: anybody may flag, and nobody removes it.
     """
     from PIL import Image
 
     folder = Path(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
+    if len(os.listdir(folder / "images")) >= MOST_FLAGS or shutil.disk_usage(folder).free < LEAST_FREE:
+        return None
     path = folder / "images" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}.png"
     Image.fromarray(image).save(path)
     line = {"image": f"images/{path.name}", "right_class": right_class, "predicted": predicted, "file": file_name}

@@ -69,13 +69,14 @@ def analyze(args, out):
     run = load_run_data(args.run, args.data_dir, args.max_samples, args.batch_size)
     others = [load_run_data(o, args.data_dir, args.max_samples, args.batch_size) for o in args.against]
     for other in others:
-        if other.class_names != run.class_names or not same_samples(other.target, run.target):
+        alike = same_samples(other.source, run.source) and same_samples(other.target, run.target)
+        if other.class_names != run.class_names or not alike:
             raise UserError(
                 f"Expected --against runs on the same task as '{args.run}'; '{other.folder}' is on another."
             )
     report = HtmlReport(f"{run.info.get('method', 'model')} on {run.info.get('task', 'a task')}", command(args))
     report.paragraph(
-        f"Run {run.name}; {len(run.source.labels):,} source and {len(run.target.labels):,} target images, "
+        f"Run {run.name}; {_looked_at(run.source)} source and {_looked_at(run.target)} target images, "
         f"{len(run.class_names)} source classes." + (f" Against {', '.join(o.name for o in others)}." if others else "")
     )
     for name in SECTIONS:
@@ -91,6 +92,12 @@ def same_samples(one, other):
     names = [data.domain.names_digest for data in (one, other)]
     alike = all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("indices", "labels"))
     return alike and len(one.domain) == len(other.domain) and (None in names or names[0] == names[1])
+
+
+def _looked_at(data):
+    """ "40", or "a sample of 2,000 of 20,150"."""
+    count, every = len(data.labels), len(data.domain)
+    return f"{every:,}" if count == every else f"a sample of {count:,} of {every:,}"
 
 
 def command(args):

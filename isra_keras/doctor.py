@@ -18,8 +18,12 @@ CORE = (
     "tensorflow",
     "tensorflow-datasets",
     "numpy",
+    "h5py",
     "scipy",
     "scikit-learn",
+    "threadpoolctl",
+    "pillow",
+    "filelock",
     "matplotlib",
     "rich",
     "tensorboard",
@@ -52,7 +56,8 @@ def main(argv=None):
         "devices": [] if args.no_devices else check_devices(),
         "datasets": check_datasets(args.data_dir, args.dataset),
     }
-    needed = [report["python"], *report["packages"], *report["devices"]]
+    asked = report["datasets"] if args.dataset else []  # of all datasets nobody needs each
+    needed = [report["python"], *report["packages"], *report["devices"], *asked]
     report["healthy"] = all(row["status"] != "missing" for row in needed)
     print(json.dumps(report, indent=2)) if args.json else _show(report)
     return 0 if report["healthy"] else 1

@@ -142,7 +142,7 @@ def evaluate(network, info, task, batch_size=64, with_source=False, before=None)
         "indices").
 
     Raises:
-        UserError: if the task has other classes than the run.
+        UserError: if the task has other classes than the run; if the network's answers are no numbers.
     """
     from isra_keras.analysis.per_class import judged_shared, weights_judged_by
     from isra_keras.selection.scores import score_all, softmax
@@ -154,6 +154,8 @@ def evaluate(network, info, task, batch_size=64, with_source=False, before=None)
         )
     target = predict_domain(network, info, task.target, batch_size, before)
     source = predict_domain(network, info, task.source, batch_size) if with_source else None
+    for domain, found in ((task.target, target), (task.source, source)):
+        _check_finite(domain, found)
     extra = () if source is None else (source["features"], source["logits"], task.source.labels[source["indices"]])
     weights = weights_judged_by(info["class_weights"], softmax(target["logits"]), task.source.labels).tolist()
     shared = [name for name, is_shared in zip(info["class_names"], judged_shared(weights)) if is_shared]
@@ -176,6 +178,21 @@ def evaluate(network, info, task, batch_size=64, with_source=False, before=None)
             {"accuracy": known["accuracy"]} if known["labelled"] else {}
         )
     return result, target
+
+
+def _check_finite(domain, found):
+    """Refuses answers of which scores can't be made, `found` of `predict_domain` or None."""
+    import numpy as np
+
+    if found is None:
+        return
+    broken = ~(np.isfinite(found["logits"]).all(axis=1) & np.isfinite(found["features"]).all(axis=1))
+    if broken.any():
+        raise UserError(
+            f"Expected finite answers of the model; {broken.sum():,} of {len(broken):,} samples of {domain.name} have some "
+            "that are NaN or infinite. Its weights, or the features that it is given, are broken: `predict` names the "
+            "samples. Train it again, with a lower --learning-rate if it diverged."
+        )
 
 
 def _with_labels(logits, labels, class_names):

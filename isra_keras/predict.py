@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import zipfile
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -18,6 +18,8 @@ from isra_keras.cli import run as run_cli
 from isra_keras.errors import UserError
 from isra_keras.row_output import KnownRows, alone, open_output
 from isra_keras.run_folder import load_run, read_info, resized_to, run_folder
+
+NOT_FINITE = "the model's answer is not finite"
 
 
 def build_parser():
@@ -45,7 +47,7 @@ def build_parser():
     parser.add_argument("--data-dir", metavar="DIR", help="where that dataset is now, if it has moved")
     parser.add_argument("--resume", action="store_true", help="go on with --out of the same RUN and options: "
                         "images with a row are passed over")  # fmt: skip
-    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    parser.add_argument("--quiet", action="store_true", help="no progress and no summary on standard error")
     return parser
 
 
@@ -65,13 +67,13 @@ def _predict(args):
     model = None if args.out is None else _model_digest([args.run, *args.others])
     known = KnownRows(args.out, kind, top_k, model, args.remarks) if args.resume else None
     remarked = _remarking(args, network, info) if args.remarks else None
-    counts = {"rows": 0, "errors": 0}
+    counts, passed = {"rows": 0, "errors": 0}, Counter()
     start = time.monotonic()
-    batches = predict_rows(network, info, args.inputs, args.batch_size, top_k, args.threads, known, remarked)
+    batches = predict_rows(network, info, args.inputs, args.batch_size, top_k, args.threads, known, remarked, passed)
     first = next(batches, None)  # before anything is written: without images OUT stays what it was
     if first is None and not (known and known.skipped):
         kinds = "JPEG, PNG, WebP, BMP, GIF, TIFF"
-        raise UserError(f"Expected images in {', '.join(map(repr, args.inputs))}; there is none ({kinds}).")
+        raise UserError(f"Expected images in {', '.join(map(repr, args.inputs))}; there is none ({kinds}).{_others(passed)}")
     output = open_output(args.out, kind, top_k, args.resume, model, args.remarks)
     with output as write, _progress(args.quiet) as advance:
         for rows in chain([] if first is None else [first], batches):
@@ -81,6 +83,8 @@ def _predict(args):
             counts["rows"] += len(rows)
             advance(len(rows))
     if not args.quiet:
+        if passed:
+            print(f"warning:{_others(passed)}", file=sys.stderr)
         seconds = time.monotonic() - start
         skipped = f", {known.skipped:,} passed over" if known else ""
         print(f"{counts['rows']:,} rows, {counts['errors']:,} unreadable{skipped}, {seconds:.1f} s", file=sys.stderr)
@@ -120,7 +124,7 @@ def _remarking(args, network, info):
     return lambda entropy, features: remarks(info, entropy, features, border)
 
 
-def predict_rows(network, info, inputs, batch_size=32, top_k=1, threads=4, known=None, remarked=None):
+def predict_rows(network, info, inputs, batch_size=32, top_k=1, threads=4, known=None, remarked=None, passed=None):
     """Lists of rows, a batch at a time, in the order of `iter_images`.
 
     Memory does not depend on the number of files, but for the names of one folder: they are decoded and forgotten as
@@ -134,6 +138,7 @@ def predict_rows(network, info, inputs, batch_size=32, top_k=1, threads=4, known
         threads: decoding threads.
         known: has a method `skip(path)` that is True for paths to pass over, or None.
         remarked: (n,) entropies, (n, d) features -> n texts, or None.
+        passed: as in `iter_images`.
 
     Yields:
         list of dict: path, class, probability, entropy (nats), error ("" or the reason), remarks (""), top (list of
@@ -141,7 +146,7 @@ def predict_rows(network, info, inputs, batch_size=32, top_k=1, threads=4, known
     """
     names = info["class_names"]
     top_k, rows_at_once = min(top_k, len(names)), None
-    for batch in _batches(_samples(network, info, inputs, threads, batch_size, known), batch_size):
+    for batch in _batches(_samples(network, info, inputs, threads, batch_size, known, passed), batch_size):
         rows = [{"path": path, "class": None, "probability": None, "entropy": None, "error": reason, "remarks": "",
                  "top": []} for path, _, reason in batch]  # fmt: skip
         readable = [index for index, (_, _, reason) in enumerate(batch) if not reason]
@@ -151,12 +156,12 @@ def predict_rows(network, info, inputs, batch_size=32, top_k=1, threads=4, known
             results = _classify(network, [batch[index][1] for index in readable], rows_at_once, top_k, remarked)
             for index, (best, probabilities, entropy, said) in zip(readable, results):
                 if not math.isfinite(entropy):  # weights or activations that are NaN or infinite
-                    rows[index]["error"] = "the model's answer is not finite"
+                    rows[index]["error"] = NOT_FINITE
                     continue
                 top = [(names[c], float(p)) for c, p in zip(best, probabilities)]
                 rows[index].update(
-                    {"class": top[0][0], "probability": top[0][1], "entropy": float(entropy), "remarks": said,
-                     "top": top}
+                    {"class": top[0][0], "probability": top[0][1], "entropy": max(float(entropy), 0.0),
+                     "remarks": said, "top": top}
                 )  # fmt: skip
         yield rows
 
@@ -180,7 +185,7 @@ def _classify(network, samples, rows_at_once, top_k, remarked):
     return list(zip(best, np.take_along_axis(probabilities, best, axis=1), entropy, said))
 
 
-def _samples(network, info, inputs, threads, batch_size, known):
+def _samples(network, info, inputs, threads, batch_size, known, passed):
     """(path, array or None, reason or "") of every sample that is not known already."""
     if info["kind"] == "features":
         yield from _feature_rows(inputs, network.input_shape[-1], known)
@@ -191,7 +196,7 @@ def _samples(network, info, inputs, threads, batch_size, known):
     def load(path):
         return (path, *load_image(path, *sizes))
 
-    paths = (path for path in iter_images(inputs) if known is None or not known.skip(path))
+    paths = (path for path in iter_images(inputs, passed) if known is None or not known.skip(path))
     with ThreadPoolExecutor(threads) as pool:
         waiting = deque(pool.submit(load, path) for path in islice(paths, 4 * batch_size))
         try:
@@ -225,7 +230,7 @@ def load_image(path, image_size, crop_size):
     return image[start : start + crop, start : start + crop], ""
 
 
-def iter_images(inputs):
+def iter_images(inputs, passed=None):
     """Paths of the named files, of those in named lists, and of all images below named folders, whose names are held one
     folder at a time.
 
@@ -235,6 +240,7 @@ def iter_images(inputs):
     Args:
         inputs: files (taken whatever they are called), folders, and lists as `train` takes them (.txt; their classes, if
             there are any, are not looked at).
+        passed: `Counter` to which the endings of the folders' other visible files are added, or None.
 
     Raises:
         UserError: if one is not there.
@@ -256,15 +262,15 @@ def iter_images(inputs):
             if real in seen or seen and is_run_folder(folder):
                 continue
             seen.add(real)
-            images, folders = _names(folder)
+            images, folders = _names(folder, passed)
             yield from (os.path.join(folder, name) for name in images)
             waiting.extend(os.path.join(folder, name) for name in reversed(folders))
 
 
-def _names(folder):
+def _names(folder, passed=None):
     """(sorted names of the images, sorted names of the folders) of a folder; of one that can't be read none, which is
     said. Names alone: entries of a million files would take three times the memory."""
-    from isra_keras.data.image_folder import is_folder, is_image_file
+    from isra_keras.data.image_folder import CLUTTER, is_folder, is_image_file
 
     images, folders = [], []
     try:
@@ -276,9 +282,19 @@ def _names(folder):
                     folders.append(entry.name)
                 elif is_image_file(entry):
                     images.append(entry.name)
+                elif passed is not None and entry.name.lower() not in CLUTTER:
+                    passed[os.path.splitext(entry.name)[1].lower()] += 1
     except OSError as error:
         print(f"warning: '{folder}' can't be read: {error.strerror}", file=sys.stderr)
     return sorted(images), sorted(folders)
+
+
+def _others(passed):
+    """A sentence about files that were passed over, "" if there are none."""
+    from isra_keras.data.own_folders import list_of_endings
+
+    phone = " Convert photos of a phone (.heic) to JPEG first." if {".heic", ".heif"} & set(passed) else ""
+    return f" Passed over {list_of_endings(passed)}.{phone}" if passed else ""
 
 
 def _feature_rows(inputs, width, known):
@@ -296,6 +312,8 @@ def _feature_rows(inputs, width, known):
             ) from error
         if rows.ndim != 2 or rows.shape[1] != width:
             raise UserError(f"Expected features (n, {width}) in '{given}'; received shape {rows.shape}.")
+        if names is not None and names.shape != (len(rows),):
+            raise UserError(f"Expected a path for each of {len(rows)} rows in '{given}'; received \"path\" of shape {names.shape}.")
         for index in range(len(rows)):
             path = str(names[index]) if names is not None else f"{given}#{index}"
             if known is None or not known.skip(path):

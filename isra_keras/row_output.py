@@ -8,6 +8,7 @@ import sys
 from array import array
 from contextlib import contextmanager
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 
 from isra_keras.errors import UserError
@@ -63,16 +64,16 @@ def _begun(out):
 def _written_paths(begun, kind, top_k, remarks):
     """Paths of the complete rows of an output; a row that a crash cut off is not looked at."""
     with open(begun, "rb") as file:
-        whole = _last_newline(file)
+        whole = _whole_rows(file, kind)
     options = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
     with open(begun, **options) as file:
-        lines = _until(file, whole)
         if kind == "csv":
-            reader = csv.reader(lines)
-            _check_columns(begun, next(reader, None), _header(top_k, remarks))
-            yield from (row[0] for row in reader if row and row[0])
+            first = file.readline()  # of other rows, quotes may make no row whole
+            _check_columns(begun, next(csv.reader([first])) if first.endswith("\n") else None, _header(top_k, remarks))
+            file.seek(0)
+            yield from (row[0] for row in islice(csv.reader(_until(file, whole)), 1, None) if row and row[0])
             return
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(_until(file, whole), start=1):
             if line.strip():
                 yield _path_of(line, number, begun, top_k, remarks)
 
@@ -114,8 +115,10 @@ def _path_of(line, number, begun, top_k, remarks):
     return path
 
 
-def _last_newline(file):
-    """Position behind the last newline of a binary file, 0 if it has none."""
+def _whole_rows(file, kind):
+    """Position behind the last whole row of a binary file, 0 if it has none."""
+    if kind == "csv":
+        return _last_row_end(file)
     position = file.seek(0, os.SEEK_END)
     while position > 0:
         start = max(0, position - 65536)
@@ -125,6 +128,19 @@ def _last_newline(file):
             return start + found + 1
         position = start
     return 0
+
+
+def _last_row_end(file):
+    """Position behind the last newline of a binary CSV that is not in quotes: names may hold one, and it ends no row."""
+    end, position, quoted = file.seek(0), 0, False
+    while chunk := file.read(1 << 20):
+        for number, part in enumerate(chunk.split(b'"')):
+            quoted ^= number > 0
+            found = -1 if quoted else part.rfind(b"\n")
+            end = position + found + 1 if found >= 0 else end
+            position += len(part) + 1
+        position -= 1  # behind the last part there is no quote
+    return end
 
 
 def _partial(out):
@@ -195,7 +211,7 @@ def open_output(out, kind, top_k, resume, model=None, remarks=False):
         return
     partial = _partial(out)
     try:
-        file = _opened(out, partial, resume)
+        file = _opened(out, partial, kind, resume)
         if model is not None:
             _note(partial).write_text(f"{model}\n", encoding="utf-8")
     except OSError as error:
@@ -209,13 +225,13 @@ def open_output(out, kind, top_k, resume, model=None, remarks=False):
         os.replace(_note(partial), _note(Path(out)))
 
 
-def _opened(out, partial, resume):
+def _opened(out, partial, kind, resume):
     """The partial file, to be written to; with `resume` behind its last complete row."""
     if resume and not partial.exists() and os.path.exists(out):
         shutil.copyfile(out, partial)  # OUT stays until all rows are there
     if resume and partial.exists():
         with open(partial, "r+b") as file:
-            file.truncate(_last_newline(file))
+            file.truncate(_whole_rows(file, kind))
     return open(partial, "a" if resume else "w", newline="", encoding="utf-8", errors="surrogateescape")
 
 

@@ -29,6 +29,7 @@ def test_whole_report(runs, capsys):
     text = (out / "report.html").read_text()
     assert text.count("data:image/png;base64,") == 10 and "http" not in text
     assert f"python -m isra_keras.analyze {run} --against {other} --max-samples 150" in text
+    assert "a sample of 150 of" in text and "(with target labels) of 150 of the target" in text
     assert "A-distance" in text and "Most confused pairs" in text and "of 5 topics respond" in text
 
 
@@ -55,6 +56,39 @@ def test_other_classes_are_refused(runs, tmp_path, capsys):
     (wrong / "config.json").write_text((runs[0] / "config.json").read_text())
     assert cli.run(analyze.main, [str(wrong)]) == 2
     assert "the data has others" in capsys.readouterr().err
+
+
+def test_classes_of_the_target_are_those_of_all_its_labels():
+    """Of a sample, rare classes were called absent."""
+    from isra_keras.analysis.run_data import RunData
+
+    labels = np.array([0] * 9 + [2] + [-1])
+    sample = SimpleNamespace(labels=labels[:5])
+    task = SimpleNamespace(target=SimpleNamespace(labels=labels))
+    run = RunData(None, "", {"class_names": ["a", "b", "c"]}, None, None, task, None, sample)
+    assert run.target_counts().tolist() == [9, 0, 1] and run.shared().tolist() == [True, False, True]
+    labels[:] = -1
+    run.info["class_weights"] = [0.0, 1.0, 0.0]
+    assert run.target_counts() is None and run.shared().tolist() == [False, True, False]
+
+
+def test_runs_of_another_source_are_not_compared(monkeypatch, tmp_path):
+    """The target's samples alone were looked at, and t-SNE ended in a traceback."""
+    from isra_keras.analysis import run_data
+    from isra_keras.errors import UserError
+
+    def load(folder, *rest):
+        photos, target = (
+            SimpleNamespace(domain=Domain(name, ("a", "b"), np.zeros(3, "int32"), paths=[f"photos/{k}" for k in name]),
+                            indices=np.arange(3), labels=np.zeros(3))
+            for name in (folder, "xyz")
+        )  # fmt: skip
+        return SimpleNamespace(folder=folder, class_names=["a", "b"], source=photos, target=target)
+
+    monkeypatch.setattr(run_data, "load_run_data", load)
+    args = analyze.build_parser().parse_args(["abc", "--against", "abd"])
+    with pytest.raises(UserError, match="'abd' is on another"):
+        analyze.analyze(args, tmp_path)
 
 
 def test_runs_on_other_images_are_not_compared():

@@ -1,6 +1,7 @@
 """doctor: what it finds, what it misses, exit codes."""
 
 import json
+import re
 import sys
 import types
 
@@ -58,6 +59,22 @@ def test_missing_package_is_not_healthy(tasks, capsys, monkeypatch):
     assert code == 1 and not report["healthy"] and len(report["datasets"]) == 1
     assert rows["rich"]["status"] == "missing" and "pip install rich" in rows["rich"]["detail"]
     assert rows["gradio"]["status"] == "note" and ".[app]" in rows["gradio"]["detail"]
+
+
+def test_a_dataset_that_was_asked_for_is_needed(tasks, capsys):
+    """ "Ready to train." of a dataset that is not there; of all datasets nobody has each."""
+    for name, code in (("whole", 0), ("partial", 0), ("absent", 1)):
+        found, report = run_json(capsys, "--dataset", name)
+        assert (found, report["healthy"]) == (code, not code)
+
+
+def test_every_dependency_is_looked_for():
+    import tomllib
+    from pathlib import Path
+
+    project = tomllib.loads((Path(doctor.__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    names = {re.split("[>=<\\[]", wish)[0] for wish in project["dependencies"]}
+    assert names - {"importlib_resources"} == set(doctor.CORE)
 
 
 def test_unknown_dataset(tasks, capsys):

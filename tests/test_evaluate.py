@@ -176,6 +176,13 @@ def test_brackets_in_names_are_no_markup(data, run_dir, capsys):
     assert text.count("[/new] bus") == 3  # a row, the class that another one is taken for, the line
 
 
+def test_answers_that_are_no_numbers_are_counted(data, run_dir, capsys):
+    """It ended in a traceback of the eigenvalues."""
+    data.task.target.arrays[1:3, 0] = [np.nan, np.inf]
+    assert cli.run(evaluate.main, [str(run_dir)]) == 2
+    assert "Expected finite answers of the model; 2 of 4 samples of b" in capsys.readouterr().err
+
+
 def test_a_report_that_cannot_be_written(data, run_dir, capsys):
     (run_dir / "report").write_text("a file")
     assert cli.run(evaluate.main, [str(run_dir), "--report"]) == 2

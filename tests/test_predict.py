@@ -15,7 +15,7 @@ import pytest
 
 from isra_keras import cli, predict
 from isra_keras.data.image_folder import image_files
-from isra_keras.row_output import KnownRows, alone, open_output
+from isra_keras.row_output import alone
 from tests.small_run import NAMES, colour_image, make_run
 
 
@@ -148,27 +148,6 @@ def test_no_images_leave_finished_rows_alone(run_dir, photos, tmp_path, capsys):
         assert "there is none" in capsys.readouterr().err and files_in(out.parent) == before
 
 
-def test_rows_stay_partial_when_something_breaks(tmp_path):
-    row = {"path": "a.jpg", "class": "red", "probability": 0.5, "entropy": 0.1, "error": "", "top": [("red", 0.5)]}
-    out = tmp_path / "p.csv"
-    out.write_text("finished\n")
-    with pytest.raises(RuntimeError), open_output(out, "csv", 1, resume=False) as write:
-        write(row)
-        raise RuntimeError("a disk")
-    assert out.read_text() == "finished\n" and "a.jpg" in (tmp_path / "p.csv.part").read_text()
-
-
-def test_names_that_come_twice_keep_both_rows(tmp_path):
-    """Features of two files whose paths share names: after a kill the second file's rows were passed over."""
-    out = tmp_path / "p.csv"
-    with pytest.raises(RuntimeError), open_output(out, "csv", 1, resume=False) as write:
-        for path in ("a", "b"):
-            write({"path": path, "class": "x", "probability": 1.0, "entropy": 0.0, "error": "", "top": [("x", 1.0)]})
-        raise RuntimeError
-    known = KnownRows(out, "csv")
-    assert [known.skip(path) for path in ("a", "b", "a", "c", "b")] == [True, True, False, False, False] and known.skipped == 2
-
-
 @pytest.mark.parametrize("more", [[], ["--resume"]])
 def test_a_second_call_with_the_same_out_is_refused(run_dir, photos, tmp_path, capsys, more):
     """Both wrote to OUT.part: the first lost rows and ended well, the second ended in a traceback."""
@@ -235,6 +214,22 @@ def test_broken_files_do_not_stop_a_batch_of_only_broken_ones(run_dir, tmp_path,
     assert len(capsys.readouterr().out.splitlines()) == 6
 
 
+def test_other_files_of_a_folder_are_told(run_dir, tmp_path, capsys):
+    """480 photos of a phone got no row and no word."""
+    photos = tmp_path / "photos"
+    colour_image(photos / "red.png", "red")
+    for name in ("sub/a.HEIC", "b.heic", "c.jp2", ".hidden.heic", "Thumbs.db"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).write_bytes(b"x")
+    assert cli.run(predict.main, [str(run_dir), str(photos), "--out", str(tmp_path / "p.csv")]) == 0
+    error = capsys.readouterr().err
+    assert "warning: Passed over 3 files with other endings (2 .heic, 1 .jp2)" in error and "to JPEG first" in error
+    (photos / "red.png").unlink()
+    assert cli.run(predict.main, [str(run_dir), str(photos)]) == 2
+    error = capsys.readouterr().err
+    assert "there is none" in error and "Passed over 3 files" in error
+
+
 def test_features_run(tmp_path, capsys):
     run = make_run(tmp_path / "run", kind="features")
     np.savez(tmp_path / "f.npz", features=np.eye(3, dtype="float32") * 255, path=np.array(["r.jpg", "g.jpg", "b.jpg"]))
@@ -244,6 +239,9 @@ def test_features_run(tmp_path, capsys):
     np.save(tmp_path / "wrong.npy", np.zeros((2, 4)))
     assert cli.run(predict.main, [str(run), str(tmp_path / "wrong.npy")]) == 2
     assert "features (n, 3)" in capsys.readouterr().err
+    np.savez(tmp_path / "short.npz", features=np.eye(3), path=np.array(["r.jpg"]))
+    assert cli.run(predict.main, [str(run), str(tmp_path / "short.npz")]) == 2
+    assert "Expected a path for each of 3 rows" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -320,13 +318,17 @@ def test_the_images_of_a_folder_are_those_that_train_finds(tmp_path):
     assert [os.path.relpath(path, root) for path in found] == ["a.jpg", "gone.jpg", "link/d.png", "sub/b.png"]
 
 
-def test_answers_that_are_no_numbers_are_errors(photos):
-    network = types.SimpleNamespace(
-        input_shape=(None, 32, 32, 3), predict_on_batch=lambda x: {"logits": np.full((len(x), 3), np.nan)}
-    )
+def test_answers_that_are_no_numbers_are_errors_and_sure_ones_have_no_entropy(photos):
     info = {"class_names": NAMES, "kind": "images", "image_size": None, "crop_size": None}
-    (rows,) = predict.predict_rows(network, info, [photos / "sub0"])
-    assert {row["error"] for row in rows} == {"the model's answer is not finite"} and not any(row["top"] for row in rows)
+    answers = {}
+    for kind, logits in (("nan", [np.nan] * 3), ("sure", [1000, 0, 0])):
+        network = types.SimpleNamespace(
+            input_shape=(None, 32, 32, 3), predict_on_batch=lambda x: {"logits": np.tile(logits, (len(x), 1))}
+        )
+        (answers[kind],) = predict.predict_rows(network, info, [photos / "sub0"])
+    errors = {row["error"] for row in answers["nan"]}
+    assert errors == {"the model's answer is not finite"} and not any(row["top"] for row in answers["nan"])
+    assert {str(row["entropy"]) for row in answers["sure"]} == {"0.0"}  # not -1e-7
 
 
 def small_images(tmp_path, kind, shape=(40, 40)):

@@ -68,8 +68,8 @@ def compare_maps(maps, images, labels, steps=16, seed=0):
         seed: of the noise.
 
     Returns:
-        {"topics" | "gradcam" | "strongest topic" | "random": {"deletion": (n,), "insertion": (n,)}}, without topics
-        only the last two of the kinds that exist.
+        {"gradcam" | "random" | "topics" | "strongest topic": {"deletion": (n,), "insertion": (n,)}}, without topics
+        only the first two.
     """
     explained = maps.explain(images)
     size = images.shape[1:3]

@@ -24,7 +24,8 @@ MEANING = {
     "mean_entropy": "mean entropy of the predictions, nats (lower is better); selects the model by default",
     "dev": "source error weighted towards the target (lower is better)",
     "receptors": "error of the receptors and their L1 norm; the norm is most of it at the start",
-    "receptor_r2": "share of the topics' variance that the receptors explain; below 0 they explain less than a constant",
+    "receptor_r2": "share of a topic's variance that its receptor explains, mean over topics that vary; each is cut at -1, "
+    "and below 0 it explains less than a constant",
     "receptor_mean_weight": "mean |W| of the receptors",
     "attention_sparsity": "of the attention (Hoyer): 0 even over all samples and features, 1 on one",
     "active_topics": "share of topics whose response varies within the batch",

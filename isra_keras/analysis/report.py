@@ -55,7 +55,8 @@ def write_report(run_dir, evaluation, labels, class_names, class_weights=None, h
     predictions = logits.argmax(axis=-1)
     rows = None if labels is None else per_class(labels, predictions, class_names)
 
-    plot_class_weights(weights, class_names, folder / "class_weights.png", rows)
+    counts = None if rows is None else [row.count for row in rows]
+    plot_class_weights(weights, class_names, folder / "class_weights.png", counts)
     has_curves = curves.plot_curves(history, folder / "curves.png")
     if rows is None:
         (folder / "confusion.png").unlink(missing_ok=True)  # of an earlier report with labels
@@ -74,14 +75,14 @@ def write_report(run_dir, evaluation, labels, class_names, class_weights=None, h
     return path
 
 
-def plot_class_weights(weights, class_names, path, rows=None):
+def plot_class_weights(weights, class_names, path, counts=None):
     """Horizontal bars, largest weight on top, with the border of the rule.
 
     Args:
         weights: (C,).
         class_names: C names.
         path: .png.
-        rows: `ClassRow`s, to mark the classes that have target samples; None without labels.
+        counts: (C,) target samples by label, to mark the classes that have any; None without labels.
     """
     order = np.argsort(weights, kind="stable")
     shared = judged_shared(weights)[order]
@@ -90,8 +91,8 @@ def plot_class_weights(weights, class_names, path, rows=None):
         axis.barh(positions[shared], weights[order][shared], color=style.BLUE, height=0.75, label="judged shared")
         axis.barh(positions[~shared], weights[order][~shared], color=style.GREY, height=0.75, label="judged absent")
         axis.axvline(shared_border(weights), color=style.DARK, linewidth=1, linestyle="--", label="border of the rule")
-        if rows is not None:
-            present = np.array([rows[index].count > 0 for index in order])
+        if counts is not None:
+            present = np.asarray(counts)[order] > 0
             offset = np.full(present.sum(), -0.012 * weights.max())
             axis.plot(offset, positions[present], ">", color=style.RED, markersize=4, clip_on=False,
                       linestyle="none", label="has target images (from labels)")  # fmt: skip

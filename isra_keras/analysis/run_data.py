@@ -73,10 +73,14 @@ class RunData:
         """(C,) bool: classes with target labels, or, without labels, those that are judged shared."""
         from isra_keras.analysis.per_class import judged_shared
 
-        known = self.target.labels[self.target.labels >= 0]
-        if not len(known):
-            return judged_shared(self.class_weights())
-        return np.bincount(known, minlength=len(self.class_names)) > 0
+        counts = self.target_counts()
+        return judged_shared(self.class_weights()) if counts is None else counts > 0
+
+    def target_counts(self):
+        """(C,) images of each class by all of the target's labels, of which the predictions may be a sample; or None."""
+        labels = np.asarray(self.task.target.labels)
+        known = labels[labels >= 0]
+        return np.bincount(known, minlength=len(self.class_names)) if len(known) else None
 
 
 def load_run_data(folder, data_dir=None, max_samples=2000, batch_size=64, task=None):

@@ -18,11 +18,8 @@ def weights(report, run, others, out, seed):
     from isra_keras.analysis.report import plot_class_weights
 
     report.section("Class weights")
-    rows = None
-    if (run.target.labels >= 0).any():
-        rows = per_class(run.target.labels, run.predictions, run.class_names)
-    plot_class_weights(run.class_weights(), run.class_names, out / "class_weights.png", rows)
-    plot_class_weights(run.class_weights(), run.class_names, out / "class_weights.svg", rows)
+    for kind in ("png", "svg"):
+        plot_class_weights(run.class_weights(), run.class_names, out / f"class_weights.{kind}", run.target_counts())
     report.figure(
         out / "class_weights.png",
         "How much of the target each class is judged to be. Blue: judged shared. Triangles, where there are target "
@@ -118,8 +115,10 @@ def classes(report, run, others, out, seed):
     if not (labels >= 0).any():
         return report.paragraph("The target has no labels: accuracy by class is unknown.")
     overall, averaged = accuracy(per_class(labels, run.predictions, run.class_names))
+    whole = len(labels) == len(run.task.target)
+    of = "" if whole else f" of {len(labels):,} of the target's {len(run.task.target):,} images; `evaluate` takes every readable one"
     report.paragraph(
-        f"Accuracy {100 * overall:.2f} %, averaged over classes {100 * averaged:.2f} % (with target labels)."
+        f"Accuracy {100 * overall:.2f} %, averaged over classes {100 * averaged:.2f} % (with target labels){of}."
     )
     if others:
         rows = comparison.improvement(labels, run.predictions, others[0].predictions, run.class_names)
@@ -173,7 +172,8 @@ def topic_section(report, run, others, out, seed):
     report.paragraph(
         f"{len(active)} of {len(rows)} topics respond differently to different images. On average classes explain "
         f"{100 * np.mean([row['explained'] for row in active]) if active else 0:.0f} % of a topic's variance on the "
-        "source: 0 % would be topics without any relation to classes, 100 % topics that are nothing but classes."
+        "source (chance, which many classes of few images have much of, is taken off): 0 % would be topics without any "
+        "relation to classes, 100 % topics that are nothing but classes."
     )
     topics.plot_topic_classes(matrix, run.shared(), run.class_names, out / "topic_classes.png")
     report.figure(
@@ -198,9 +198,11 @@ def _top_images(report, run, chosen, out, each=4):
     for topic in chosen:
         for part in (run.source, run.target):
             rows = np.argsort(-part.responses[:, topic], kind="stable")[:each]
-            images += list(part.images(rows, run.info))
+            found = part.images(rows, run.info)
+            missing = each - len(rows)  # of a domain of fewer images than that
+            images += [*found, *[np.full_like(found[0], 255)] * missing]
             known = part.labels[rows]
-            captions += [_name(run.class_names, label) if label >= 0 else "?" for label in known]
+            captions += [_name(run.class_names, label) if label >= 0 else "?" for label in known] + [""] * missing
     comparison.contact_sheet(
         np.stack(images), captions, out / "topic_images.png", 2 * each, [f"topic {topic}" for topic in chosen],
         ("source", "target"),

@@ -25,19 +25,21 @@ def topic_table(source, target, source_labels, num_classes):
 
     Returns:
         list of {"topic", "source_mean", "target_mean", "explained": share of the response's variance on the source
-        that lies between classes, in [0, 1], "classes": the three labels with the highest mean response, "active":
+        that classes explain, in [0, 1] (epsilon squared: without what noise would, which is (C - 1) / (N - 1) of it on
+        average, and 0 where there is no more), "classes": the three labels with the highest mean response, "active":
         whether the response varies at all}.
     """
     matrix = topic_class_matrix(source, source_labels, num_classes)
     counts = np.bincount(source_labels[source_labels >= 0], minlength=num_classes)
-    rows = []
+    total, classes, rows = counts.sum(), (counts > 0).sum(), []
     for topic in range(source.shape[1]):
         active = bool(source[:, topic].std() > 1e-8)
-        between = np.nansum(counts * np.nan_to_num(matrix[topic]) ** 2) / max(counts.sum(), 1)
+        between = np.nansum(counts * np.nan_to_num(matrix[topic]) ** 2) / max(total, 1)
+        explained = 1 - (1 - between) * (total - 1) / max(total - classes, 1)
         best = np.argsort(-np.nan_to_num(matrix[topic], nan=-np.inf), kind="stable")[:3]
         rows.append({
             "topic": topic, "source_mean": float(source[:, topic].mean()), "target_mean": float(target[:, topic].mean()),
-            "explained": float(between) if active else 0.0, "classes": [int(c) for c in best], "active": active,
+            "explained": max(float(explained), 0.0) if active and total > classes else 0.0, "classes": [int(c) for c in best], "active": active,
         })  # fmt: skip
     return rows
 

@@ -9,7 +9,9 @@ import io
 import os
 import re
 import stat
+import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -24,6 +26,33 @@ _PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<svg")
 WAITS = (0.05, 0.25, 1.0)
 """Seconds before another try, where a disk or a network drive fails for a moment."""
 MOMENTARY = (errno.EIO, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ETIMEDOUT, errno.ESTALE)
+
+
+class _Room:
+    """At most so many pixels are decoded at once, however many threads there are; of larger images one alone.
+
+    Of a PNG of 80 million pixels the decoder, the conversion and the result take 1.5 GB.
+    """
+
+    def __init__(self, pixels):
+        self._most, self._used, self._changed = pixels, 0, threading.Condition()
+
+    @contextmanager
+    def of(self, image):
+        """Around the decoding of a Pillow image whose header is read, and whatever is made of its pixels."""
+        pixels = image.width * image.height
+        with self._changed:
+            self._changed.wait_for(lambda: not self._used or self._used + pixels <= self._most)
+            self._used += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= pixels
+                self._changed.notify_all()
+
+
+_room = _Room(MAX_PIXELS)
 
 
 class BadImageError(ValueError):
@@ -44,13 +73,14 @@ def decode_image(path_or_bytes, max_pixels=MAX_PIXELS, max_bytes=MAX_BYTES):
     Raises:
         BadImageError: if it is no readable image or too large.
     """
-    return np.asarray(_load(path_or_bytes, max_pixels, max_bytes))
+    return _load(path_or_bytes, max_pixels, max_bytes, np.asarray)
 
 
 def decode_resized(path_or_bytes, size, max_pixels=MAX_PIXELS, max_bytes=MAX_BYTES):
     """`decode_image` brought to a square by bilinear interpolation with antialiasing (the aspect is not kept).
 
-    JPEG files much larger than `size` are decoded at a fraction of their size (at least 2 `size`).
+    JPEG files much larger than `size` are decoded at a fraction of their size (at least 2 `size`). Threads wait for each
+    other where together they would decode more than `MAX_PIXELS`.
 
     Args:
         path_or_bytes, max_pixels, max_bytes: as in `decode_image`.
@@ -62,12 +92,14 @@ def decode_resized(path_or_bytes, size, max_pixels=MAX_PIXELS, max_bytes=MAX_BYT
     Raises:
         BadImageError: if it is no readable image or too large.
     """
-    image = _load(path_or_bytes, max_pixels, max_bytes, draft=size and 2 * size)
-    if size is None or image.size == (size, size):
-        return np.asarray(image)
-    from PIL import Image
 
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+    def resized(image):
+        from PIL import Image
+
+        whole = size is None or image.size == (size, size)
+        return np.asarray(image if whole else image.resize((size, size), Image.Resampling.BILINEAR))
+
+    return _load(path_or_bytes, max_pixels, max_bytes, resized, draft=size and 2 * size)
 
 
 def check_image(path, max_pixels=MAX_PIXELS, max_bytes=MAX_BYTES):
@@ -87,7 +119,7 @@ def check_image(path, max_pixels=MAX_PIXELS, max_bytes=MAX_BYTES):
 
     try:
         if not _patiently(look):
-            _load(path, max_pixels, max_bytes)
+            _load(path, max_pixels, max_bytes, lambda image: None)
     except BadImageError as error:
         return str(error)
     except Exception as error:
@@ -107,8 +139,8 @@ def is_plain_jpeg(path):
         return image.format == "JPEG" and image.mode in ("L", "RGB") and _turn(image) is None
 
 
-def _load(path_or_bytes, max_pixels, max_bytes, draft=None):
-    """Pillow image, mode RGB, upright."""
+def _load(path_or_bytes, max_pixels, max_bytes, use, draft=None):
+    """`use` of the Pillow image, mode RGB, upright."""
 
     def read():
         if isinstance(path_or_bytes, (bytes, bytearray, memoryview)):
@@ -120,9 +152,10 @@ def _load(path_or_bytes, max_pixels, max_bytes, draft=None):
             image = _open(stream, max_pixels)
             if draft:
                 image.draft(None, (draft, draft))
-            image.load()
-            turn = _turn(image)
-            return _to_rgb(image if turn is None else image.transpose(turn))
+            with _room.of(image):
+                image.load()
+                turn = _turn(image)
+                return use(_to_rgb(image if turn is None else image.transpose(turn)))
 
     try:
         return _patiently(read)
@@ -239,7 +272,8 @@ def _to_rgb(image):
 
 
 def _scaled(image):
-    """Deep grey -> uint8 (height, width): 16 bits / 257; wider integers and reals by their own largest value."""
+    """Deep grey -> uint8 (height, width): 16 bits / 257; integers and reals of 0..255 as they are, wider ones by their own
+    largest value. Reals up to 2 are of 0..1: resampling leaves some a little above 1, which become white."""
     values = np.nan_to_num(np.asarray(image, "float32"), posinf=0.0, neginf=0.0)
     if image.mode.startswith("I;16"):
         scale = 257.0
@@ -249,7 +283,7 @@ def _scaled(image):
         if integers:
             scale = 1.0 if largest <= 255 else 257.0 if largest <= 65535 else largest / 255
         else:
-            scale = 1 / 255 if 0 < largest <= 1 else 1.0 if largest <= 255 else largest / 255
+            scale = 1 / 255 if 0 < largest <= 2 else 1.0 if largest <= 255 else largest / 255
     return np.clip(np.round(values / scale), 0, 255).astype("uint8")
 
 
@@ -263,6 +297,8 @@ def _reason(error):
         return "no permission to read it"
     if isinstance(error, OSError) and error.errno in MOMENTARY:
         return f"{error.strerror or os.strerror(error.errno)}, {len(WAITS) + 1} times in a row"
+    if isinstance(error, MemoryError):
+        return "it takes too much memory"
     text = " ".join(str(error).split())[:160]
     if isinstance(error, OSError) and "truncated" in text.lower():
         return f"truncated or damaged: {text}"

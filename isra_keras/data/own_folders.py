@@ -192,7 +192,7 @@ def _labelled_folder(folder, names, classes, on_bad_image):
         if not counts[label]:
             others = Counter()
             image_folder.image_files(place, passed=others)
-            advice = f", but {_told(others)}. Convert them" if others else ". Add images"
+            advice = f", but {list_of_endings(others)}. Convert them" if others else ". Add images"
             raise UserError(f"Expected images in every class folder; '{place}' holds none{advice} or remove the folder.")
     _warn_of_others(folder, passed)
     domain = make_domain(_base(folder), classes, files, labels, folder, on_bad_image)
@@ -227,7 +227,7 @@ def _unlabelled_folder(folder, classes, sub_folders, on_bad_image):
     passed = Counter()
     files = image_folder.image_files(folder, passed=passed)
     if not files:
-        others = f", {_told(passed)}: convert them" if passed else ""
+        others = f", {list_of_endings(passed)}: convert them" if passed else ""
         raise UserError(f"Expected images in the target; {image_folder.describe(folder)}{others}.")
     if sub_folders:
         nearly = [near for name in sub_folders if (near := _near(name, classes))]
@@ -240,7 +240,7 @@ def _unlabelled_folder(folder, classes, sub_folders, on_bad_image):
     return make_domain(_base(folder), classes, files, [-1] * len(files), folder, on_bad_image)
 
 
-def _told(others):
+def list_of_endings(others):
     """ "3 files with other endings (2 .heic, 1 .txt); readable are JPEG, ..."."""
     kinds = ", ".join(f"{count} {ending or 'without one'}" for ending, count in others.most_common(4))
     files = "1 file with another ending" if sum(others.values()) == 1 else f"{sum(others.values())} files with other endings"
@@ -250,7 +250,7 @@ def _told(others):
 def _warn_of_others(folder, others):
     if others:
         phone = " Convert photos of a phone (.heic) to JPEG first." if {".heic", ".heif"} & set(others) else ""
-        warnings.warn(f"{_base(folder)}: passed over {_told(others)}.{phone}", stacklevel=6)
+        warnings.warn(f"{_base(folder)}: passed over {list_of_endings(others)}.{phone}", stacklevel=6)
 
 
 def _base(folder):

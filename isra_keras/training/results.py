@@ -215,7 +215,7 @@ def entropy_quantiles(evaluation):
     from isra_keras.selection.scores import entropies, softmax
 
     values = np.quantile(entropies(softmax(evaluation.logits)), np.linspace(0, 1, 21))
-    return [round(float(value), 5) for value in values]
+    return [float(f"{value:.5g}") for value in values]  # digits that count: a sure model has tiny ones
 
 
 def describe_model(config, task, step, class_weights, labelled):

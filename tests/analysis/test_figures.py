@@ -77,6 +77,35 @@ def test_topics_of_one_class_are_found():
     assert np.isnan(matrix[:, 4]).all()
 
 
+def test_noise_is_not_explained_by_many_classes_of_few_images():
+    """By eta squared classes "explained" 20 % of nothing."""
+    labels = np.repeat(np.arange(40), 5)
+    rows = topics.topic_table(rng().normal(size=(200, 50)), rng().normal(size=(9, 50)), labels, 40)
+    explained = np.array([row["explained"] for row in rows])
+    assert explained.mean() < 0.04 and explained.min() == 0
+    single = topics.topic_table(rng().normal(size=(4, 2)), rng().normal(size=(4, 2)), np.arange(4), 4)
+    assert [row["explained"] for row in single] == [0, 0]
+
+
+def test_sheet_of_topics_keeps_its_rows_where_the_target_has_two_images(monkeypatch, tmp_path):
+    from types import SimpleNamespace
+
+    from isra_keras.analysis import sections
+
+    def part(count):
+        return SimpleNamespace(
+            responses=np.zeros((count, 3)), labels=np.zeros(count, int),
+            images=lambda rows, info: np.full((len(rows), 8, 8, 3), count, "uint8"),
+        )  # fmt: skip
+
+    seen = {}
+    monkeypatch.setattr(comparison, "contact_sheet", lambda *given: seen.update(images=given[0], captions=given[1]))
+    run = SimpleNamespace(source=part(9), target=part(2), info={}, class_names=["a"])
+    sections._top_images(SimpleNamespace(figure=lambda *given: None), run, [0, 2], tmp_path)
+    assert seen["images"][:, 0, 0, 0].reshape(2, 8).tolist() == [[9, 9, 9, 9, 2, 2, 255, 255]] * 2
+    assert seen["captions"] == (["a"] * 6 + [""] * 2) * 2
+
+
 def test_figures_of_65_classes_have_no_overlapping_labels(tmp_path):
     """Every tick's label is apart from the next one's."""
     import matplotlib.figure

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
 from gradio_client import handle_file
 from PIL import Image
 
+from app import storage
 from tests.app.bad_uploads import uploads
 
 
@@ -108,7 +110,7 @@ def test_model_and_compare(client, served, image):
         client.predict(handle_file(image), "../../etc", api_name="/compare")
 
 
-def test_example_and_flag(client, served, image):
+def test_example_and_flag(client, served, image, monkeypatch):
     example = client.predict(api_name="/example")
     assert pixels(example).shape == (32, 32, 3)
     flags = served[3]
@@ -118,16 +120,77 @@ def test_example_and_flag(client, served, image):
     assert (pixels(flags / line["image"]) == pixels(image)).all()
     with pytest.raises(Exception):
         client.predict(handle_file(image), "no such class", api_name="/flag")
+    monkeypatch.setattr(storage, "MOST_FLAGS", 1)
+    with pytest.raises(Exception, match="Not kept: enough"):
+        client.predict(handle_file(image), "7", api_name="/flag")
 
 
-def test_files_outside_are_refused(served):
-    """A path that was never uploaded, sent by hand."""
+ENDPOINTS = {
+    "predict": lambda file: [file, None, 1], "predict ": lambda file: [None, [file], 1], "explain": lambda file: [file, 0.0],
+    "flag": lambda file: [file, "7"], "compare": lambda file: [file, "plain"], "choose_class": lambda file: ["7", file],
+}  # fmt: skip
+META = {"meta": {"_type": "gradio.FileData"}}  # gradio looks at what is marked so; nobody has to mark it
+
+
+def asked(url, name, data):
+    """What an endpoint answers to data sent by hand."""
     import httpx
 
-    data = [{"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}, None, 1]
-    call = f"{served[0]}gradio_api/call/predict"
+    call = f"{url}gradio_api/call/{name.strip()}"
     event = httpx.post(call, json={"data": data}).json()["event_id"]
-    answer = httpx.get(f"{call}/{event}", timeout=30).text
-    assert "event: error" in answer and "event: complete" not in answer and "Traceback" not in answer
+    return httpx.get(f"{call}/{event}", timeout=30).text
+
+
+@pytest.mark.parametrize("meta", [{}, META], ids=["bare", "marked"])
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_files_outside_are_refused(served, image, name, meta, tmp_path):
+    """A path that was never uploaded, sent by hand: a picture, a link to it where uploads are, and what is no picture."""
+    url, _, files, flags = served
+    link = files.new("link.png")
+    link.symlink_to(image)
+    kept = len(list(flags.glob("images/*")))
+    relative = f"{files.folder}/../{os.path.relpath(image, files.folder.parent)}"
+    for path in (image, str(link), relative, "/etc/hostname", "/etc/nothing", str(tmp_path)):
+        answer = asked(url, name, ENDPOINTS[name]({"path": path, **meta}))
+        assert "event: error" in answer and "Upload the image first" in answer and "event: complete" not in answer, path
+    assert len(list(flags.glob("images/*"))) == kept
+
+
+def test_uploads_and_examples_sent_by_hand_are_taken(served, image):
+    """As the page sends them."""
+    import httpx
+
+    (example,) = json.loads(asked(served[0], "example", []).split("data: ")[1])
+    assert "event: complete" in asked(served[0], "predict", [example, None, 1])
+    with open(image, "rb") as file:
+        (path,) = httpx.post(f"{served[0]}gradio_api/upload", files={"files": file}).json()
+    assert "event: complete" in asked(served[0], "predict", [{"path": path, **META}, None, 1])
+
+
+@pytest.mark.parametrize("meta", [{}, META], ids=["bare", "marked"])
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_addresses_are_not_asked_for(served, monkeypatch, name, meta):
+    """They were fetched, of any size, before anything looked at them."""
+    import gradio
+
+    fetched = []
+    monkeypatch.setattr(gradio.processing_utils, "async_ssrf_protected_get", lambda address: fetched.append(address))
+    for address in ("http://example.org/x.png", "https://example.org/y.png"):
+        answer = asked(served[0], name, ENDPOINTS[name]({"path": address, "url": address, **meta}))
+        assert "event: error" in answer and "Upload the image first" in answer
+    assert fetched == []
+
+
+def test_the_server_is_no_proxy(served, monkeypatch):
+    """gradio's /file= takes addresses too."""
+    import httpx
+    import safehttpx
+
+    validated = []
+    monkeypatch.setattr(safehttpx, "async_validate_url", lambda host: validated.append(host))
+    for start in ("gradio_api/file=", "gradio_api/file/", "gradio_api/proxy="):
+        for address in ("http://example.org/x.png", "https%3A%2F%2Fexample.org/x.png", "HTTP://example.org/x.png"):
+            assert httpx.get(f"{served[0]}{start}{address}").status_code in (403, 404)
     for path in ("/etc/hostname", str(served[1].folder / "config.json")):
         assert httpx.get(f"{served[0]}gradio_api/file={path}").status_code in (403, 404)
+    assert validated == [] and httpx.post(f"{served[0]}gradio_api/run-history/connect", json={}).status_code in (403, 404)

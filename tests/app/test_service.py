@@ -52,3 +52,35 @@ def test_models_with_code_are_refused(tmp_path):
     keras.Model(inputs, keras.layers.Lambda(lambda x: x + 1)(inputs)).save(folder / "model.keras")
     with pytest.raises(UserError, match="can't be loaded"):
         RunService(folder)
+
+
+def test_answers_that_are_no_numbers_are_none(served, image, monkeypatch):
+    """"nan %" of the first class was shown as an answer."""
+    import gradio as gr
+
+    from app.attention_tab import AttentionHandlers
+    from app.compare_tab import CompareHandlers
+    from app.predict_tab import PredictHandlers
+
+    service, files = served[1:3]
+    logits = np.full((1, len(service.class_names)), np.nan)
+    monkeypatch.setattr(service, "predict", lambda images: {"logits": logits, "features": np.zeros((1, 16))})
+    row = service.classify([image])[0]
+    assert row["class"] is None and row["entropy"] is None and row["note"] == "the model's answer is not finite"
+    assert "can't be used: the model's answer is not finite" in PredictHandlers(service, files, "").summary([row])
+    explained = service.explain(service.read(image).image)
+    monkeypatch.setattr(service, "explain", lambda image: explained | {"probabilities": logits[0]})
+    look = CompareHandlers(service, {}).look(service, image)
+    assert look["row"] == ["—", "", "", row["note"]] and look["picture"].shape == (448, 448, 3)
+    handlers = CompareHandlers(service, {"same": "x"})
+    handlers.loaded["same"] = service
+    assert "no answer to compare" in handlers.compare(image, "same")[3]
+    with pytest.raises(gr.Error, match="the model's answer is not finite"):
+        AttentionHandlers(service, files).explain(image)
+
+
+def test_a_sure_answer_has_no_entropy(served, image, monkeypatch):
+    """Not -1e-7, shown as -0.000."""
+    logits = 1000 * np.eye(1, len(served[1].class_names))
+    monkeypatch.setattr(served[1], "predict", lambda images: {"logits": logits, "features": np.zeros((1, 16))})
+    assert str(served[1].classify([image])[0]["entropy"]) == "0.0"

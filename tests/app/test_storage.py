@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from app import app
+from app import app, storage
 from app.runs import choose_run, other_runs, runs_below
-from app.storage import TemporaryFiles, save_flag, write_csv
+from app.storage import LOCK, TemporaryFiles, remove_left_behind, save_flag, write_csv
 from app.uploads import display_name
 from isra_keras.errors import UserError
 
@@ -57,6 +57,29 @@ def test_a_stopped_service_removes_the_uploads_too(monkeypatch):
     assert closed == ["demo", "files"]
 
 
+def test_uploads_of_a_killed_app_go_away_at_the_next_start(monkeypatch, tmp_path):
+    """A lock that nobody holds any more is that of a killed process; one that is held, or a link, is left alone."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "before")
+    monkeypatch.setattr(storage.tempfile, "tempdir", str(tmp_path))
+    killed, link, other = (tmp_path / f"isra_app_{name}" for name in ("killed", "link", "other"))
+    living = TemporaryFiles(pause=3600)
+    for folder in (killed, other, tmp_path / "mine"):
+        (folder / "hash").mkdir(parents=True)
+        (folder / "hash" / "photo.jpg").write_bytes(b"x")
+    link.symlink_to(tmp_path / "mine")
+    for folder in (killed, tmp_path / "mine", living.folder):
+        (folder / LOCK).touch()
+        os.utime(folder / LOCK, (time.time() - 3600,) * 2)
+    assert living.sweep() == 0 and (living.folder / LOCK).exists()
+    new = TemporaryFiles(pause=3600)
+    assert not killed.exists() and living.folder.exists() and other.exists() and (tmp_path / "mine" / "hash").exists()
+    new.close(), living.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["isra_app_link", "isra_app_other", "mine"]
+    (killed / "x").mkdir(parents=True)
+    (killed / LOCK).touch()
+    assert remove_left_behind(tmp_path) == 0, "it may be about to be locked"
+
+
 def test_sweeper_runs_by_itself(monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", "before")
     files = TemporaryFiles(age=0.0, pause=0.02)
@@ -77,12 +100,17 @@ def test_csv_has_no_formulas(tmp_path):
     assert rows[1] == ["'=cmd()", "a,b", "0.5", "0.25", "'@x", "", ""] and rows[2][0] == "b" and len(rows[2]) == 7
 
 
-def test_flags_keep_pixels_alone(tmp_path):
+def test_flags_keep_pixels_alone(tmp_path, monkeypatch):
     image = np.arange(48, dtype="uint8").reshape(4, 4, 3)
     first = save_flag(tmp_path / "f", image, "cat", "dog", "../../evil.png")
     second = save_flag(tmp_path / "f", image, "cat", "dog", "../../evil.png")
     assert first != second and first.parent == tmp_path / "f" / "images"
     assert len((tmp_path / "f" / "flags.jsonl").read_text().splitlines()) == 2
+    for name, value in (("MOST_FLAGS", 2), ("LEAST_FREE", 1 << 62)):  # anybody may flag, without end
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, name, value)
+            assert save_flag(tmp_path / "f", image, "cat", "dog", "a.png") is None
+    assert len(list((tmp_path / "f" / "images").iterdir())) == 2
 
 
 def test_names_are_short_and_printable():

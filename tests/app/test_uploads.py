@@ -1,6 +1,4 @@
-"""Uploads: the library's limits, phones' formats, memory while decoding."""
-
-import threading
+"""Uploads: the library's limits, phones' formats."""
 
 import numpy as np
 import pytest
@@ -26,33 +24,3 @@ def test_phones_format_is_told_how_to_come_in(tmp_path, name, told):
     (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
     reason = uploads.read_upload(tmp_path / name, INFO, (32, 32)).reason
     assert reason.startswith("not an image of a known format") and reason.endswith("convert it to JPEG first") == told
-
-
-def test_a_large_image_is_decoded_alone(tmp_path, monkeypatch):
-    sizes, running, most, seen = {}, [], [], threading.Lock()
-    for number in range(8):
-        path = str(tmp_path / f"{number}.png")
-        Image.new("L", (40 if number % 2 else 10, 10)).save(path)
-        sizes[path] = 400 if number % 2 else 100
-    monkeypatch.setattr(uploads, "LARGE", 200)
-    both = threading.Event()
-
-    def decoded(path, size, **limits):
-        with seen:
-            running.append(sizes[path])
-            most.append(sorted(running))
-            if len(running) == 2:
-                both.set()
-        both.wait(0.05)
-        with seen:
-            running.remove(sizes[path])
-        return np.zeros((32, 32, 3), "uint8")
-
-    monkeypatch.setattr(decode, "decode_resized", decoded)
-    threads = [threading.Thread(target=uploads.read_upload, args=(path, INFO, (32, 32))) for path in sizes]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert not any(thread.is_alive() for thread in threads) and len(most) == 8
-    assert all(together == [400] for together in most if 400 in together) and max(map(len, most)) <= 2

@@ -4,7 +4,9 @@ import errno
 import io
 import os
 import struct
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -100,6 +102,46 @@ def test_sixteen_bits_keep_their_order(levels):
 def test_reals_between_0_and_1_are_scaled():
     image = decode_image(encoded(Image.fromarray(np.array([[0.0, 0.5, 1.0]], "float32")), "TIFF"))
     assert np.abs(image[0, :, 0].astype(int) - [0, 127.5, 255]).max() <= 0.5
+
+
+def test_reals_a_little_above_1_are_as_bright_as_those_below():
+    """Resampled images overshoot: they were taken for 0..255, and came out black."""
+    for largest, expected in ((0.99, 252), (1.02, 255), (1.9, 255), (3.0, 3)):
+        image = decode_image(encoded(Image.fromarray(np.array([[0.0, 0.5, largest]], "float32")), "TIFF"))
+        assert image[0, ::2, 0].tolist() == [0, expected] and (largest == 3 or abs(int(image[0, 1, 0]) - 127.5) <= 0.5)
+
+
+def test_large_images_are_decoded_one_at_a_time(tmp_path, monkeypatch):
+    """Threads that decode together stay below a sum of pixels, whatever the images are."""
+    for number in range(8):
+        Image.new("L", (40 if number % 2 else 10, 10)).save(tmp_path / f"{number}.png")
+    running, most, seen, both, to_rgb = [], [], threading.Lock(), threading.Event(), decode._to_rgb
+
+    def watched(image):
+        with seen:
+            running.append(image.width)
+            most.append(sorted(running))
+            if len(running) == 2:
+                both.set()
+        both.wait(0.05)
+        with seen:
+            running.remove(image.width)
+        return to_rgb(image)
+
+    monkeypatch.setattr(decode, "_room", decode._Room(200))
+    monkeypatch.setattr(decode, "_to_rgb", watched)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: decode_resized(tmp_path / f"{number}.png", 8), range(8), timeout=20))
+    assert len(most) == 8 and [10, 10] in most
+    assert all(together == [40] for together in most if 40 in together) and max(map(len, most)) == 2
+
+
+def test_too_little_memory_is_a_reason(monkeypatch):
+    def to_rgb(image):
+        raise MemoryError
+
+    monkeypatch.setattr(decode, "_to_rgb", to_rgb)
+    assert reason_of(encoded(grey(9), "PNG")) == "it takes too much memory"
 
 
 def test_grey_bilevel_and_palette():
