@@ -1,11 +1,16 @@
-"""A full disk ends a search: it says nothing about a trial's values, and the same command goes on when there is room."""
+"""What ends a search and fails no trial: a full disk, data that went away. It says nothing about a trial's values, and the
+same command goes on when it is mended."""
 
 from contextlib import contextmanager
 
 from keras_tuner import errors
 
-from isra_keras.errors import DiskFull
+from isra_keras.errors import DiskFull, UserError
 from isra_keras.training.checkpoint import is_disk_full
+
+
+class Unfit(errors.FatalError, UserError):
+    """Ends the search, as `OutOfRoom` does: what the trial works with is to be mended, not its values."""
 
 
 class OutOfRoom(errors.FatalError, DiskFull):

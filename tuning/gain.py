@@ -6,8 +6,8 @@
 
 One search of `--trials` trials; its first trial is the recipe. Three settings are taken from it: the recipe, the best by
 the label-free objective and, as an upper bound, the best by target labels. Each is trained anew with `--seeds`
-seeds that the search did not use; a line is one of these runs. What is there is passed over; of two lines of the same
-data, setting and seed with other values, the later one counts.
+seeds that the search did not use; a line is one of these runs. What is there is passed over; of lines of the same data
+and setting with other values, those with the values of the last one count.
 """
 
 import argparse
@@ -19,8 +19,9 @@ import tempfile
 from pathlib import Path
 
 from isra_keras.cli import run as run_cli
-from isra_keras.errors import UserError
-from tuning.sweep import RESULTS, append, commit_of, read
+from isra_keras.errors import NotFinite, UserError
+from isra_keras.training.interrupt import Interrupted
+from tuning.sweep import RESULTS, append, commit_of, is_finding, read
 
 SETTINGS = ("recipe", "label-free", "ORACLE of the trials")
 TUNERS = ("random", "bayesian", "grid")
@@ -57,7 +58,8 @@ def main(argv=None):
     """Runs the command.
 
     Raises:
-        UserError: impossible values, nothing to report.
+        UserError: impossible values, nothing to report, or what ended a training but for a loss that is not finite.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM.
     """
     args = build_parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -68,7 +70,7 @@ def main(argv=None):
             raise UserError("Expected --task, one or several; received none.")
         for task in args.task:
             measure(args, task)
-    rows = read(args.results)
+    rows = findings(args.results)
     if not rows:
         raise UserError(f"Expected results in '{args.results}'; there are none. Run it without --report.")
     from isra_keras.training.checkpoint import write_text
@@ -94,7 +96,7 @@ def measure(args, task_name):
              "iterations": config.iterations, "objective": args.objective}  # fmt: skip
     if args.tuner != "random":
         known["tuner"] = args.tuner
-    done = {key(row) for row in read(args.results)}
+    done = {key(row) for row in findings(args.results)}
     todo = [known | {"setting": setting, "seed": config.seed + seed} | {"trial": row.trial_id, "values": row.values}
             for seed in range(1, args.seeds + 1) for setting, row in settings]  # fmt: skip
     todo = [row for row in todo if key(row) not in done]
@@ -172,11 +174,18 @@ def train(config, todo, results):
             try:
                 outcome = train_seed(fresh, task, Path(folder))
                 found = {"metrics": outcome.metrics, "seconds": round(outcome.seconds, 2)}
-            except UserError as error:  # a loss that is not finite
+            except NotFinite as error:
                 found = {"metrics": {}, "seconds": 0.0, "failure": str(error)}
+            except Interrupted as stopped:
+                raise KeyboardInterrupt(stopped.signal) from None
         append(results, row | found | {"commit": commit})
         shown = f"{100 * found['metrics'].get(ORACLE, float('nan')):.2f} %"
         print(f"{row['task']} {row['setting']} seed {row['seed']}: {shown}", file=sys.stderr, flush=True)
+
+
+def findings(path):
+    """Rows of the jsonl file that count."""
+    return [row for row in read(path) if is_finding(row)]
 
 
 def key(row):
@@ -185,11 +194,14 @@ def key(row):
 
 
 def runs_of(rows):
-    """{place: {setting: {seed: line}}}, the newest line of each."""
+    """{place: {setting: {seed: line}}}, the newest line of each; a mean is of one setting, so of the last line's values."""
     found = {}
     for row in rows:
         place = found.setdefault(tuple(row.get(name) for name in PLACE), {})
-        place.setdefault(row["setting"], {})[row["seed"]] = row
+        runs = place.setdefault(row["setting"], {})
+        if any(other.get("values") != row.get("values") for other in runs.values()):
+            runs.clear()
+        runs[row["seed"]] = row
     return found
 
 
@@ -202,9 +214,10 @@ def markdown(rows):
     first = ["data", "task", "method", "trials", "iterations", "objective", "recipe", "best label-free", "gained"]
     second = ["data", "task", "method", "trials", "iterations", "best BY target labels", "left on the table"]
     tables = ([first, ["---"] * len(first)], [second, ["---"] * len(second)])
-    changes, same = ({}, {}), []
+    changes, same, failed = ({}, {}), [], []
     for place, settings in runs_of(rows).items():
         accuracies = [accuracies_of(settings.get(name, {})) for name in SETTINGS]
+        failed += failed_text(place, settings, accuracies)
         if not all(accuracies):
             continue
         taken = {json.dumps(row.get("values"), sort_keys=True) for runs in settings.values() for row in runs.values()}
@@ -219,10 +232,23 @@ def markdown(rows):
             found.setdefault(place[0], []).append(change)
     for head, table, found in zip(("Label-free", "Upper bound of the trials"), tables, changes):
         lines += [f"## {head}", "", *BY_LABELS * (table is tables[1]), *("| " + " | ".join(row) + " |" for row in table), "", *means(found)]
+    if failed:
+        lines += [f"Runs that failed are in no mean: {'; '.join(failed)}.", ""]
     if same:
         lines += [f"In {', '.join(same)} all settings give the same: what is selected, with the guard against collapse, is a "
                   "network from before adaptation.", ""]  # fmt: skip
     return "\n".join(lines)
+
+
+def failed_text(place, settings, accuracies):
+    """["label-free of printed-photo of glyphs, 2 of 3 runs"], why it has no row where all of them failed; [] if none did."""
+    where = f"{place[1]} of {place[0]}, {objective_text(place)}"
+    found = []
+    for name, values in zip(SETTINGS, accuracies):
+        count = len(settings.get(name, {}))
+        if len(values) < count:
+            found.append(f"{name} of {where}, {count - len(values)} of {count} runs" + ("" if values else " and so no row"))
+    return found
 
 
 def objective_text(place):
@@ -248,11 +274,12 @@ def accuracies_of(runs):
 
 
 def cell(runs, accuracies):
-    """ "61.20 ± 1.10 (1, 0.1, 32)"."""
+    """ "61.20 ± 1.10 (1, 0.1, 32)", "61.20, 1 of 3 (1, 0.1, 32)" where the others failed."""
     values = next(iter(runs.values())).get("values", {})
     shown = ", ".join(f"{values[name]:.2g}" if isinstance(values[name], float) else str(values[name])
                       for name in SHOWN if name in values)  # fmt: skip
-    return spread(accuracies) + (f" ({shown})" if shown else "")
+    number = f", {len(accuracies)} of {len(runs)}" if len(accuracies) < len(runs) else ""
+    return spread(accuracies) + number + (f" ({shown})" if shown else "")
 
 
 def means(found):

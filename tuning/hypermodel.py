@@ -12,7 +12,7 @@ import numpy as np
 
 from isra_keras.data.protocols import protocols
 from isra_keras.data.tasks import protocol_of
-from isra_keras.errors import UserError
+from isra_keras.errors import NotFinite, UserError
 from isra_keras.training.build import build_model
 from isra_keras.training.checkpoint import write_text
 from isra_keras.training.determinism import policy
@@ -21,9 +21,10 @@ from isra_keras.training.prepare import freeze
 from isra_keras.training.recipes import resolve
 from tuning import cluster
 from tuning import space as spaces
-from tuning.disk import out_of_room
+from tuning.disk import Unfit, out_of_room
 from tuning.trial import train_seed
 from tuning.trial_metrics import mean_metrics
+from tuning.tuner import count_anew
 
 OUT_OF_MEMORY = ("ResourceExhaustedError", "MemoryError")
 
@@ -38,7 +39,7 @@ class ISRAHyperModel(keras_tuner.HyperModel):
 
     Args:
         task: `Task`; with `freeze_backbone`, features take the place of its images here, once for all trials.
-        config: `TrainConfig` of everything that is not searched; None for the recipe of `given`.
+        config: `TrainConfig` of everything that is not searched; None for the recipe of `given`, which it excludes.
         seeds: runs of a trial, with the configuration's seed and the following ones; the scores are their means.
         also: names searched beside the default ones: receptor_l1, receptor_width, variant, feature_dim,
             learning_rate, backbone_multiplier.
@@ -50,7 +51,8 @@ class ISRAHyperModel(keras_tuner.HyperModel):
         **given: values as `isra_keras.training.recipes.resolve` takes them (method, iterations, semantic, ...).
 
     Raises:
-        UserError: nothing to search, unknown names, impossible values, a task that fits two datasets.
+        UserError: nothing to search, unknown names, impossible values, a task that fits two datasets, a configuration
+            and values beside it.
 
     Example:
         >>> model = ISRAHyperModel(load_task("glyphs"), iterations=400, select="snd", also=["receptor_l1"])
@@ -63,6 +65,11 @@ class ISRAHyperModel(keras_tuner.HyperModel):
         super().__init__(name="isra")
         if seeds < 1:
             raise UserError(f"Expected at least 1 seed; received {seeds}.")
+        if config is not None and given:
+            raise UserError(
+                f"Expected a configuration, or values for the recipe; received one and {', '.join(given)}. Name them where it "
+                "is made: config=resolve(...)."
+            )
         self.task, self.seeds, self.grid, self.on_step = task, int(seeds), grid, on_step
         self.needs_source = needs_source
         self.config = config if config is not None else config_of(task, given)
@@ -103,7 +110,8 @@ class ISRAHyperModel(keras_tuner.HyperModel):
         Raises:
             keras_tuner.errors.FailedTrialError: a loss or score that is not finite, or no memory left; KerasTuner
                 counts the trial as failed and goes on.
-            OutOfRoom: the disk is full; it ends the search, and the trial can be run again.
+            OutOfRoom, Unfit: the disk is full, the data went away or the like; it ends the search, and the trial can be
+                run again.
             KeyboardInterrupt: after Ctrl-C or SIGTERM.
         """
         if initial_epoch:
@@ -117,7 +125,7 @@ class ISRAHyperModel(keras_tuner.HyperModel):
             metrics = mean_metrics(outcomes)
             wrong = sorted(name for name, value in metrics.items() if not np.isfinite(value))
             if wrong:
-                raise UserError(f"Expected finite scores; received NaN or infinity in {', '.join(wrong)}.")
+                raise NotFinite(f"Expected finite scores; received NaN or infinity in {', '.join(wrong)}.")
         return metrics
 
     def run_seed(self, config, notes, seed, model, callbacks):
@@ -135,6 +143,7 @@ class ISRAHyperModel(keras_tuner.HyperModel):
             watching = callbacks if seed == 0 else ()
             outcome = train_seed(config, self.task, notes, model, watching, on_step, self.needs_source).to_json()
         write_text(path, json.dumps({"config": text, "outcome": outcome}))
+        count_anew(notes)
         return outcome
 
 
@@ -193,15 +202,21 @@ def shortened(config, epochs):
 
 @contextmanager
 def failures():
-    """Turns what a trial can die of into KerasTuner's `FailedTrialError`, and a signal into `KeyboardInterrupt`."""
+    """Turns what a trial's values can make it die of into KerasTuner's `FailedTrialError`, a signal into `KeyboardInterrupt`.
+
+    Raises:
+        Unfit: any other `UserError`; values that can't be trained are refused before, where the model is built.
+    """
     try:
         yield
     except keras_tuner.errors.FatalError:
         raise
     except Interrupted as stopped:
         raise KeyboardInterrupt(stopped.signal) from None
-    except UserError as error:
+    except NotFinite as error:
         raise keras_tuner.errors.FailedTrialError(str(error)) from error
+    except UserError as error:
+        raise Unfit(f"{error} It ended the search and fails no trial: once it is mended, the same command goes on.") from error
     except Exception as error:
         if type(error).__name__ not in OUT_OF_MEMORY:
             raise

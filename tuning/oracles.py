@@ -6,6 +6,8 @@ What KerasTuner 1.4.8 does not do, and is done here:
   neither queue and never run, and a finished one is run twice;
 - nothing is written before the first trial ends: what came before is not found again;
 - the Gaussian process proposes the same corner of the space again, whose deterministic trial says nothing new;
+- after a kill its trials are in the order of the disk, and the draws that its proposals start from begin anew: the
+  proposals differ in their last digits;
 - the grid search keeps the list of what it has tried in memory alone, so that a resumed one ends at once;
 - failures in a row are counted over the whole history: what ended one search ends all that go on with it;
 - that a grid or Hyperband has no more to give is forgotten: a chief that restarts can't tell;
@@ -20,6 +22,7 @@ import os
 import warnings
 from functools import cmp_to_key
 
+import numpy as np
 from keras_tuner import oracles
 
 from isra_keras.training.checkpoint import write_text
@@ -104,6 +107,7 @@ class Durable:
         super().reload()
         self.verbose = verbose
         ids = sorted(self.trials, key=int)
+        self.trials = {trial_id: self.trials[trial_id] for trial_id in ids}
         for trial_id in ids:
             trial = self.trials[trial_id]
             self._record_values(trial)
@@ -132,6 +136,7 @@ class BayesianOracle(Durable, oracles.BayesianOptimizationOracle):
 
     def populate_space(self, trial_id):
         """As the others'; the fit's remarks about its own bounds are of no use to anybody."""
+        self._random_state = np.random.RandomState((self.seed + len(self.trials)) % 2**32)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = super().populate_space(trial_id)

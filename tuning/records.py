@@ -10,6 +10,8 @@ import numpy as np
 
 from isra_keras.errors import UserError
 from isra_keras.training.checkpoint import is_disk_full, write_text
+from isra_keras.training.config import TrainConfig
+from isra_keras.training.prepare import check_outside
 from isra_keras.training.record import folder_lock
 from tuning import space as spaces
 from tuning.objectives import ORACLE, parse_objective
@@ -140,11 +142,12 @@ def check_manifest(folder, wanted):
     """Refuses a folder that holds another search; writes the manifest where there is none, and what may change.
 
     A search of which no trial has begun is no obstacle: it takes the place of that one, as data or options that its
-    command was refused for can be corrected only so.
+    command was refused for can be corrected only so. What is there is changed under the lock alone: workers that start
+    later go by it.
 
     Raises:
         UserError: names what differs, or the folder holds something that is no search, or is none, or can't be written,
-            or another process works in it.
+            or lies among the images, or another process works in it.
     """
     folder = Path(folder)
     path = folder / MANIFEST
@@ -168,6 +171,7 @@ def _take_folder(folder, path, wanted):
             raise UserError(
                 f"Expected --out '{folder}' to be a search or empty; it holds {', '.join(sorted(held)[:4])}."
             )
+        check_outside(folder, TrainConfig(**wanted["config"]))
         folder.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(wanted, indent=2) + "\n")
         return
@@ -181,7 +185,8 @@ def _take_folder(folder, path, wanted):
     moved = {name: wanted["config"][name] for name in MAY_CHANGE if name in wanted["config"]}
     fresh = saved | {"search": wanted["search"], "config": saved["config"] | moved}
     if fresh != saved:
-        write_text(path, json.dumps(fresh, indent=2) + "\n")
+        with folder_lock(folder):
+            write_text(path, json.dumps(fresh, indent=2) + "\n")
 
 
 def has_begun(folder):

@@ -24,12 +24,13 @@ GIVEN = ("dataset", "source", "target", "source_dir", "target_dir", "data_dir", 
          "recipe", *FLAGS)  # fmt: skip
 
 
-def conclude(out, compare=False):
+def conclude(out, compare=False, write=True):
     """Prints and writes the results of a search folder.
 
     Args:
         out: search folder.
         compare: also the table of how each label-free score would have chosen.
+        write: False where the folder can't be written: prints alone.
 
     Returns:
         int: 0, or 1 if no trial succeeded.
@@ -48,11 +49,17 @@ def conclude(out, compare=False):
     comparison = compare_objectives(rows) if compare else []
     missing = missing_text(rows) if comparison else ""
     config = spaces.apply(TrainConfig(**manifest["config"]), best.values)
-    figures = draw(out, rows, manifest, objective, best)
-    text = markdown(manifest, rows, objective, best, comparison, figures, missing)
-    write_text(out / "results.md", text)
-    folder = write_best(out, config, best)
+    figures, folder = [], None
+    if write:
+        figures = draw(out, rows, manifest, objective, best)
+        text = markdown(manifest, rows, objective, best, comparison, figures, missing)
+        write_text(out / "results.md", text)
+        folder = write_best(out, config, best)
     _print(console, out, config, objective, names, best, comparison, figures, folder)
+    for text in remarks(manifest, rows, best):
+        print(f"note: {text}")
+    if not write:
+        print(f"note: '{out}' can't be written: its results.md and its figures, where it has them, stay as they are.")
     if missing:
         print(f"note: {missing}")
     if compare and not comparison:  # last, so that nothing of the search is lost for it
@@ -207,6 +214,23 @@ def missing_text(rows):
             "Search with it from the start, in another --out, to have them.")  # fmt: skip
 
 
+def remarks(manifest, rows, best):
+    """Sentences on what the table does not say: a grid that was tried in part, trials that were cut short, files that went bad."""
+    found, search, config = [], manifest["search"], manifest["config"]
+    if search["tuner"] == "grid":
+        space = tuple(spaces.Parameter(name, **row) for name, row in manifest["space"].items())
+        found.append(spaces.grid_text(space, search["max_trials"]))
+    whole = -(-config["iterations"] // config["eval_interval"])
+    if best.budget and best.budget < whole:
+        found.append(f"no trial was trained to its end; the longest ones have {best.budget} of {whole} evaluations. With a larger "
+                     "--max-trials the same command goes on to longer ones.")  # fmt: skip
+    late = [row.trial_id for row in rows if any(item.get("late_bad_images") for item in row.outcomes)]
+    if late:
+        found.append(f"files could not be read any more in {'trials' if len(late) > 1 else 'trial'} {', '.join(late)}: evaluations "
+                     "left them out, so that the scores of all trials are not of the same images.")  # fmt: skip
+    return [text for text in found if text]
+
+
 def oracle_line(comparison):
     """What the target labels would have chosen, apart from the table of the label-free scores."""
     item = comparison[-1]
@@ -228,12 +252,14 @@ def markdown(manifest, rows, objective, best, comparison, figures, missing=""):
     config = TrainConfig(**manifest["config"])
     lines = [f"# Search on {config.dataset or 'folders'}: {config.task_name}, {config.method}", ""]
     lines.append(f"{search['tuner']}, objective {objective.title}, {search['seeds']} seed(s) a trial. Trial "
-                 f"{best.trial_id} is the best.")  # fmt: skip
+                 f"{best.trial_id} is the best" + (f" of those with {best.budget} evaluations." if best.budget else "."))  # fmt: skip
+    lines += [f"{text[0].upper()}{text[1:]}" for text in remarks(manifest, rows, best)]
     labelled = any(ORACLE in row.metrics for row in rows) and not objective.is_oracle
-    head = ["trial", *(name.replace("_", " ") for name in names), objective.title]
+    budgets = any(row.budget for row in rows)
+    head = ["trial", *(name.replace("_", " ") for name in names), *["evaluations"] * budgets, objective.title]
     head += ["ORACLE accuracy (not used)"] if labelled else []
     lines += ["", *_table(head + ["s", "state"], [
-        [row.trial_id, *(number(row.values.get(name)) for name in names), number(row.score),
+        [row.trial_id, *(number(row.values.get(name)) for name in names), *[str(row.budget or "")] * budgets, number(row.score),
          *([percent(row.metrics.get(ORACLE))] if labelled else []), f"{row.seconds:.0f}",
          row.status.lower() + (f": {row.reason}" if row.reason else "")] for row in rows])]  # fmt: skip
     if comparison:
@@ -249,14 +275,19 @@ def _table(head, rows):
 
 
 def draw(out, rows, manifest, objective, best):
-    """Figures of the folder, as paths relative to it: score against each value, and the best so far."""
+    """Figures of the folder, as paths relative to it: score against each value, and the best so far.
+
+    Scores of other budgets than the best trial's are not comparable with its score: they are grey, and not among the best.
+    """
     from isra_keras.analysis.style import GREY, ORANGE, figure, save
 
     done = [row for row in rows if row.status == "COMPLETED" and row.score is not None]
+    shorter, done = ([row for row in done if (row.budget == best.budget) == same] for same in (False, True))
     folder, names = Path(out) / "figures", list(manifest["space"])
     folder.mkdir(exist_ok=True)
     with figure(2.6 * len(names), 2.6, 1, len(names), squeeze=False, sharey=True) as (made, axes):
         for axis, name in zip(axes[0], names):
+            axis.scatter([row.values[name] for row in shorter], [row.score for row in shorter], s=18, color=GREY)
             axis.scatter([row.values[name] for row in done], [row.score for row in done], s=18)
             axis.scatter([best.values[name]], [best.score], s=60, facecolors="none", edgecolors=ORANGE, linewidths=2)
             axis.set_xlabel(name.replace("_", " "))
@@ -289,10 +320,11 @@ def _print(console, out, config, objective, names, best, comparison, figures, fo
     accuracy = f"; ORACLE accuracy {percent(best.metrics[ORACLE])}, not used" \
         if ORACLE in best.metrics and not objective.is_oracle else ""  # fmt: skip
     print(f"best: trial {best.trial_id}: {values}; {objective.title} {number(best.score)}{accuracy}")
-    print(f"results {out}/results.md · figures {', '.join(f'{out}/{path}' for path in figures)} · trials: tensorboard "
-          f"--logdir {out}/tensorboard")  # fmt: skip
     command = train_command(config)
-    print(f"next:\n  python -m isra_keras.train --out {shlex.quote(str(folder))} --resume")
+    if folder is not None:
+        print(f"results {out}/results.md · figures {', '.join(f'{out}/{path}' for path in figures)} · trials: tensorboard "
+              f"--logdir {out}/tensorboard")  # fmt: skip
+        print(f"next:\n  python -m isra_keras.train --out {shlex.quote(str(folder))} --resume")
     if command is not None:
         print(f"the same in options:\n  {command}")
     longer = at_recipe_length(config)

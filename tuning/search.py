@@ -84,8 +84,11 @@ def main(argv=None):
     out = Path(args.out) if args.out else default_folder(config)
     search = {"tuner": args.tuner, "objective": objective.name, "seeds": args.seeds, "max_trials": args.max_trials,
               "search_seed": args.search_seed}  # fmt: skip
+    few = spaces.grid_text(space, args.max_trials) if args.tuner == "grid" else ""
+    if few and not cluster.is_worker() and not os.environ.get(local.PARENT):
+        print(f"warning: {few}", file=sys.stderr)
     if args.dry_run:
-        show_space(config, space, out)
+        show_space(config, space, out, args.tuner == "grid")
         return 0
     wanted = records.manifest(config, space, search)
     try:
@@ -126,7 +129,7 @@ def default_folder(config):
     return Path("runs") / name.replace("/", "_")
 
 
-def show_space(config, space, out):
+def show_space(config, space, out, grid=False):
     """The base configuration and the dimensions, as tables."""
     from rich.console import Console
     from rich.table import Table
@@ -136,7 +139,7 @@ def show_space(config, space, out):
     for column in ("name", "values", "recipe"):
         table.add_column(column)
     for item in space:
-        table.add_row(item.name, item.text(), f"{item.default:g}" if isinstance(item.default, float) else str(item.default))
+        table.add_row(item.name, item.text(grid), f"{item.default:g}" if isinstance(item.default, float) else str(item.default))
     Console().print(table)
 
 
@@ -289,10 +292,19 @@ def without_workers(argv):
 
 
 def conclude(out, args):
-    """Table, best trial, figures and what to type next."""
+    """Table, best trial, figures and what to type next; in a folder that can't be written, what there is to say.
+
+    Raises:
+        UserError: another process works in the folder.
+    """
+    from contextlib import nullcontext
+
+    from isra_keras.training.record import folder_lock
     from tuning.report import conclude as report
 
-    return report(out, compare=args.compare_objectives)
+    write = os.access(out, os.W_OK)
+    with folder_lock(out) if write else nullcontext():
+        return report(out, args.compare_objectives, write)
 
 
 if __name__ == "__main__":

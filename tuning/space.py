@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 
 from isra_keras.errors import UserError
 
-SEMANTIC = ("class2vec_weight", "alignment_weight", "num_topics")
+WEIGHTS = ("class2vec_weight", "alignment_weight")
+SEMANTIC = (*WEIGHTS, "num_topics")
 """Searched by default where the plug-in is on: lambda, eta and the number of topics (d_e)."""
 PLAIN = ("learning_rate", "backbone_multiplier")
 """Searched by default where it is off."""
@@ -59,10 +60,11 @@ class Parameter:
         values[nearest] = self.default
         return tuple(sorted(set(values)))
 
-    def text(self):
-        """ "0.0003 … 0.3 (log)" or "8, 16, 32"."""
-        if self.values is not None:
-            return ", ".join(map(str, self.values))
+    def text(self, grid=False):
+        """ "0.0003 … 0.3 (log)" or "8, 16, 32", which a grid tries."""
+        values = self.grid_values() if grid and self.values is None else self.values
+        if values is not None:
+            return ", ".join(f"{value:.6g}" if isinstance(value, float) else str(value) for value in values)
         return f"{self.low:.3g} … {self.high:.3g} (log)"
 
 
@@ -80,7 +82,8 @@ def make_space(config, names=None, also=(), fixed=()):
 
     Raises:
         UserError: unknown names, dimensions without effect (of a plug-in that is off, of a backbone that learns
-            nothing of its own), nothing left to search, or a base that is distributed.
+            nothing of its own), nothing left to search, a weight of 0 to search around, a variant beside weights that were
+            given by hand for one of the two, or a base that is distributed.
     """
     if config.distribute != "none" or config.sync_batch_norm:
         asked = "--sync-batch-norm" if config.distribute == "none" else f"'{config.distribute}'"
@@ -103,6 +106,12 @@ def make_space(config, names=None, also=(), fixed=()):
     wanted = [name for name in NAMES if name in wanted and name not in fixed]
     if not wanted:
         raise UserError(f"Expected something to search; all of it was given by hand ({', '.join(fixed)}).")
+    given = [name for name in WEIGHTS if name in fixed]
+    if "variant" in wanted and given:
+        raise UserError(
+            f"Expected weights of the recipe where the variant is searched, as the two have other scales; received "
+            f"{' and '.join(given)} by hand. Leave 'variant' or the weights out."
+        )
     return tuple(_parameter(name, config, "variant" in wanted) for name in wanted)
 
 
@@ -121,8 +130,28 @@ def describe(space):
     return {name: {k: list(v) if isinstance(v, tuple) else v for k, v in row.items()} for name, row in rows.items()}
 
 
+def grid_text(space, trials):
+    """The sentence on a grid of more combinations than trials, which tries the first ones; "" where it has no more.
+
+    Args:
+        space: tuple of `Parameter`; KerasTuner varies the last one fastest, and each from its default.
+        trials: int.
+    """
+    size, still = 1, []
+    for item in reversed(space):
+        if size >= trials:
+            still.insert(0, item.name)
+        size *= len(item.values or item.grid_values())
+    if size <= trials:
+        return ""
+    same = f": {' and '.join(still)} {'stay' if len(still) > 1 else 'stays'} as in the recipe" if still else ""
+    return (f"the grid has {size} combinations, and --max-trials {trials} tries the first {trials} of them{same}. "
+            f"--max-trials {size} tries all, --search NAME makes a smaller one.")  # fmt: skip
+
+
 def apply(config, values):
-    """The configuration with a trial's values; the recipe's other values stay those of the base.
+    """The configuration with a trial's values; the recipe's other values stay those of the base, lambda and eta converted
+    where the variant is another one.
 
     Args:
         config: `TrainConfig`; not changed.
@@ -140,14 +169,26 @@ def apply(config, values):
             fresh.multipliers = fresh.multipliers | {"backbone": [float(value), decay]}
         elif name in NAMES:
             setattr(fresh, name, value)
+    for name in WEIGHTS:
+        if fresh.variant != config.variant and name not in values:
+            setattr(fresh, name, converted(name, getattr(fresh, name), fresh.feature_dim, fresh.variant))
     return fresh.validate()
 
 
+def converted(name, value, feature_dim, variant):
+    """A weight of `WEIGHTS`, of the other variant, as it weighs alike in this one.
+
+    L_c2v = 2 d rc and L_a = (d/4) align at equal batches: both of the reference's weights are the larger ones.
+    """
+    factor = 2 * feature_dim if name == "class2vec_weight" else feature_dim / 4
+    return value * factor if variant == "reference" else value / factor
+
+
 def _parameter(name, config, both_variants):
-    if name in ("class2vec_weight", "alignment_weight"):
+    if name in WEIGHTS:
         return _weight(name, config, both_variants)
     if name == "backbone_multiplier":
-        value = config.multipliers.get("backbone", (1.0, 1.0))[0] or 1.0
+        value = _above_zero(name, config.multipliers.get("backbone", (1.0, 1.0))[0])
         return Parameter(name, value, value / 10, value * 10)
     value = getattr(config, name)
     if name == "learning_rate":
@@ -161,13 +202,19 @@ def _parameter(name, config, both_variants):
     return Parameter(name, value, values=tuple(sorted({*choices, value})))
 
 
+def _above_zero(name, value):
+    """The value, of which a log-uniform range is made."""
+    if value > 0:
+        return value
+    raise UserError(f"Expected {name} above 0 to search around it; received {value:g}. Leave it out of the search, or start from "
+                    "another value.")  # fmt: skip
+
+
 def _weight(name, config, both_variants):
     """lambda or eta; where the variant is searched too, the range covers the scales of both."""
-    value = getattr(config, name) or 1.0
+    value = _above_zero(name, getattr(config, name))
     scales = [value]
     if both_variants:
-        # L_c2v = 2 d rc and L_a = (d/4) align at equal batches: the weights of the two variants differ by these.
-        factor = 2 * config.feature_dim if name == "class2vec_weight" else config.feature_dim / 4
-        down = config.variant == "reference"  # both of its weights are the larger ones
-        scales.append(value / factor if down else value * factor)
+        other = "paper" if config.variant == "reference" else "reference"
+        scales.append(converted(name, value, config.feature_dim, other))
     return Parameter(name, value, min(scales) / REACH, max(scales) * REACH)

@@ -16,7 +16,8 @@ import tempfile
 from pathlib import Path
 
 from isra_keras.cli import run as run_cli
-from isra_keras.errors import UserError
+from isra_keras.errors import NotFinite, UserError
+from isra_keras.training.interrupt import Interrupted
 
 RESULTS = Path(__file__).parent / "results"
 FACTORS = (0.0, 0.1, 1.0, 10.0)
@@ -50,7 +51,8 @@ def main(argv=None):
     """Runs the command.
 
     Raises:
-        UserError: unknown data, impossible values, nothing to report.
+        UserError: unknown data, impossible values, nothing to report, or what ended a training but for a loss that is not finite.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM.
     """
     args = build_parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -60,7 +62,7 @@ def main(argv=None):
         if args.data not in TASKS:
             raise UserError(f"Expected --data to be one of {', '.join(TASKS)}; received '{args.data}'.")
         run_cells(args)
-    rows = read(args.results)
+    rows = [row for row in read(args.results) if is_finding(row)]
     if not rows:
         raise UserError(f"Expected results in '{args.results}'; there are none. Run the sweep without --report.")
     from tuning.sweep_report import write
@@ -97,7 +99,7 @@ def cells(config, axes, seeds):
 def run_cells(args):
     """Trains what is missing and appends a line a cell."""
     config = base_of(args)
-    done = {key(row) for row in read(args.results)}
+    done = {key(row) for row in read(args.results) if is_finding(row)}
     todo = []
     for axis, changed, seed in cells(config, args.axes, args.seeds):
         row = describe(config, changed, seed)
@@ -122,8 +124,10 @@ def run_cells(args):
         with tempfile.TemporaryDirectory() as folder, policy(fresh):
             try:
                 outcome = train_seed(fresh, task, Path(folder), with_source=False).to_json()
-            except UserError as error:  # a loss that is not finite is a finding, too
+            except NotFinite as error:  # it is a finding, too
                 outcome = {"metrics": {}, "diagnostics": {}, "seconds": 0.0, "step": None, "failure": str(error)}
+            except Interrupted as stopped:
+                raise KeyboardInterrupt(stopped.signal) from None
         outcome.pop("history", None), outcome.pop("seed", None)
         append(args.results, row | outcome | {"commit": commit})
         accuracy = outcome["metrics"].get("oracle:accuracy")
@@ -139,6 +143,8 @@ def describe(config, changed, seed):
     return row | {name: changed.get(name, getattr(config, name)) for name in CHANGED}
 
 
+FINITE = "Expected finite "
+"""How every `NotFinite` begins; lines of before may hold other failures: of data that had gone away."""
 IDENTITY = ("dataset", "task", "method", "variant", "iterations", "eval_interval", "select", "seed", *CHANGED)
 
 
@@ -159,11 +165,20 @@ def read(path):
     return rows
 
 
+def is_finding(row):
+    """Whether a line need not be trained again: it has no failure, or one that its values are to blame for."""
+    return row.get("failure", FINITE).startswith(FINITE)
+
+
 def append(path, row):
-    """Adds a line."""
+    """Adds a line, which begins anew where the one before was cut off."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    with open(path, "ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(json.dumps(row).encode() + b"\n")
 
 
 def commit_of():

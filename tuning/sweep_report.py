@@ -91,6 +91,10 @@ def write(rows, out):
         if today:
             now = ", ".join(f"{SYMBOLS[axis]} {value:g}" for axis, value in today.items())
             lines += [f"**The recipe has changed since: {now}.**", ""]
+        commits = list(dict.fromkeys(str(row.get("commit")) for row in members))
+        if len(commits) > 1:  # a line does not hold all of its recipe
+            lines += [f"**Of commits {', '.join(commits)}: what the recipe says beside these values (rate, warm-up, ...) may differ "
+                      "between their lines.**", ""]  # fmt: skip
         for axis in AXES:
             lines += table(members, axis)
         pictures = [draw_curves(members, out / f"{name}.png"), draw_grid(members, out / f"{name}-grid.png")]

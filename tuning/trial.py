@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 
 import keras
 
+from isra_keras.data.reader import late_bad_images
 from isra_keras.errors import NotFinite
 from isra_keras.training.build import build_model
 from isra_keras.training.callbacks import Callbacks, RunCallback
@@ -30,6 +31,7 @@ class Outcome:
         diagnostics: {name: mean over the last log line's steps before that evaluation, a 200th of the run}, those of
             `WATCHED` that there are.
         seconds: of training and evaluation.
+        late_bad_images: number of files that could no longer be read: training took others, evaluations left them out.
     """
 
     seed: int
@@ -38,6 +40,7 @@ class Outcome:
     history: list = field(default_factory=list)
     diagnostics: dict = field(default_factory=dict)
     seconds: float = 0.0
+    late_bad_images: int = 0
 
     def to_json(self):
         """dict of JSON values."""
@@ -118,7 +121,13 @@ class TrialTraining(Training):
         history = [{"step": entry["step"]} | metrics_of(entry["scores"], entry["oracle_accuracy"])
                    for entry in self.history if entry["stage"] == stage]  # fmt: skip
         return Outcome(self.config.seed, metrics_of(selected.scores, selected.accuracy), selected.step, history,
-                       self.diagnostics, time.monotonic() - started)  # fmt: skip
+                       self.diagnostics, time.monotonic() - started, self.count_late())  # fmt: skip
+
+    def count_late(self):
+        """Number of files that went bad since the scan."""
+        source, target = self.task.source, self.task.target
+        bad = {*(self.pairs.bad_images if self.pairs else ()), *late_bad_images(target, self.config.image_size)}
+        return len(bad - {*source.bad_images, *target.bad_images})
 
     def log(self):
         """As the runner's; keeps the newest means of the watched diagnostics.

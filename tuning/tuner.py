@@ -132,7 +132,7 @@ def _reason(folder):
 
 @contextlib.contextmanager
 def _attempt(folder):
-    """Counts how often a trial's process died in it; a person's Ctrl-C does not count.
+    """Counts how often a trial's process died in it since it last finished a seed; a person's Ctrl-C does not count.
 
     Raises:
         FailedTrialError: after `MAX_ATTEMPTS`.
@@ -146,6 +146,17 @@ def _attempt(folder):
         yield
     finally:  # not reached after SIGKILL
         path.unlink(missing_ok=True)
+
+
+def count_anew(folder):
+    """A trial that finished a seed gets on: deaths of before say no more about it. It does nothing where none are counted.
+
+    Args:
+        folder: of the trial.
+    """
+    path = Path(folder) / "attempts.json"
+    if path.is_file():
+        write_text(path, json.dumps(1))  # the attempt that goes on
 
 
 def describe_process():

@@ -1,6 +1,8 @@
 import pytest
 
-from isra_keras.errors import UserError
+from isra_keras.errors import NotFinite, UserError
+from isra_keras.training.interrupt import Interrupted
+from isra_keras.training.recipes import resolve
 from tuning import gain
 from tuning.objectives import parse_objective
 from tuning.records import Row
@@ -25,7 +27,7 @@ def test_table_keeps_the_upper_bound_apart():
             for seed in (1, 2) for setting, base in zip(gain.SETTINGS, (0.5, 0.6, 0.7))]  # fmt: skip
     rows.append(place | {"setting": "recipe", "seed": 3, "metrics": {}, "failure": "NaN"})
     label_free, bound = gain.markdown(rows).split("## Upper bound")
-    assert "| 53.00 ± 1.41 | 63.00 ± 1.41 | +10.00 |" in label_free and "73.00" not in label_free
+    assert "| 53.00 ± 1.41, 2 of 3 | 63.00 ± 1.41 | +10.00 |" in label_free and "73.00" not in label_free
     assert "| 73.00 ± 1.41 | +10.00 |" in bound and "63.00" not in bound
     assert "d +10.00 (1 tasks); all +10.00" in label_free
     assert "all settings give the same" not in bound
@@ -34,6 +36,51 @@ def test_table_keeps_the_upper_bound_apart():
     equal = [row | {"values": {"num_topics": 8 * (1 + gain.SETTINGS.index(row["setting"]))}} for row in equal]
     assert "In t of d all settings give the same" in gain.markdown(equal)
     assert "+" not in gain.markdown(rows[:2]).split("## Label-free")[1].split("## Upper")[0]  # one setting is missing
+
+
+def lines(setting, accuracies, **more):
+    """A line for each seed; None failed."""
+    place = {"dataset": "d", "task": "t", "method": "m", "trials": 3, "iterations": 9, "objective": "sel:mean_entropy"}
+    return [place | {"setting": setting, "seed": seed, "values": {}}
+            | ({"metrics": {}, "failure": "Expected finite losses"} if value is None else {"metrics": {"oracle:accuracy": value}})
+            | more for seed, value in enumerate(accuracies, start=1)]  # fmt: skip
+
+
+def test_a_mean_is_of_one_setting():
+    old, new = ({"alignment_weight": value} for value in (1.0, 0.1))
+    rows = lines("recipe", [0.9, 0.9, 0.9], values=old) + lines("recipe", [0.5], values=new)
+    rows += lines("label-free", [0.6]) + lines(gain.SETTINGS[2], [0.6])
+    assert "| 50.00 (0.1) | 60.00 | +10.00 |" in gain.markdown(rows)
+
+
+def test_runs_that_failed_are_told():
+    others = lines("recipe", [0.9, 0.9, 0.9]) + lines(gain.SETTINGS[2], [0.9])
+    assert "failed" not in gain.markdown(others + lines("label-free", [0.9]))
+    text = gain.markdown(others + lines("label-free", [0.9, None, None]))
+    assert "| 90.00 ± 0.00 | 90.00, 1 of 3 | +0.00 |" in text
+    assert "in no mean: label-free of t of d, sel:mean_entropy, 2 of 3 runs." in text
+    text = gain.markdown(others + lines("label-free", [None, None, None]))
+    assert "| t |" not in text and "3 of 3 runs and so no row." in text
+
+
+def test_only_a_loss_that_is_not_finite_is_noted(tmp_path, monkeypatch):
+    errors, path = [], tmp_path / "r.jsonl"
+
+    def train_seed(*args, **given):
+        raise errors.pop()
+
+    monkeypatch.setattr("tuning.trial.train_seed", train_seed)
+    monkeypatch.setattr("isra_keras.training.prepare.load_data", lambda config: None)
+    monkeypatch.setattr("isra_keras.training.determinism.make_deterministic", lambda: None)
+    for error, raised in ((UserError("Expected readable images"), UserError), (Interrupted(2, 3, None), KeyboardInterrupt)):
+        errors.append(error)
+        with pytest.raises(raised):
+            gain.train(resolve(), lines("recipe", [None]), path)
+    assert not path.exists()
+    errors.append(NotFinite("Expected finite losses"))
+    gain.train(resolve(), lines("recipe", [None]), path)
+    gain.append(path, lines("recipe", [None], failure="Expected readable images")[0])
+    assert len(gain.findings(path)) == 1
 
 
 def test_recipe_that_changed_is_measured_again_and_the_later_line_counts():

@@ -12,7 +12,7 @@ import keras  # noqa: E402
 import keras_tuner  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from isra_keras.data.domain import Domain, Task  # noqa: E402
+from isra_keras.data.domain import BadImage, Domain, Task  # noqa: E402
 from isra_keras.data.protocols import protocols  # noqa: E402
 from isra_keras.data.tasks import load_task  # noqa: E402
 from isra_keras.errors import UserError  # noqa: E402
@@ -128,6 +128,15 @@ def test_notebook_use(task, tmp_path, capsys):
     assert len(list((tmp_path / "tb").glob("*/execution0"))) == 2
 
 
+def test_files_that_go_bad_in_a_trial_are_counted(task, tmp_path, monkeypatch):
+    known, late = BadImage("a.png", "empty file"), BadImage("b.png", "gone")
+    monkeypatch.setattr("tuning.trial.late_bad_images", lambda domain, size: (known, late))
+    scanned = replace(task, target=Domain("t", NAMES, task.target.labels, None, task.target.arrays, (known,)))
+    tuner_of(scanned, tmp_path / "s", 1).search()
+    (row,) = records.read_rows(tmp_path / "s")
+    assert row.outcomes[0]["late_bad_images"] == 1
+
+
 class Stopping(keras.callbacks.Callback):
     """Stops at the first evaluation."""
 
@@ -194,6 +203,17 @@ def test_full_disk_ends_the_search_and_fails_no_trial(task, tmp_path):
     assert not list((tmp_path / "s").rglob("failure.txt"))
 
 
+def test_data_that_go_away_end_the_search_and_fail_no_trial(task, tmp_path):
+    model = Failing(task, settings(), names=["class2vec_weight"])
+    model.error = UserError("Expected readable images. Is the disk still there?")
+    with pytest.raises(UserError, match="still there. .*fails no trial.* the same command goes on"):
+        tuner_of(task, tmp_path / "s", 1, model).search()
+    assert [row.status for row in records.read_rows(tmp_path / "s")] == ["RUNNING"]
+    assert not list((tmp_path / "s").rglob("failure.txt"))
+    tuner_of(task, tmp_path / "s", 1, model).search()
+    assert [row.status for row in records.read_rows(tmp_path / "s")] == ["COMPLETED"]
+
+
 def test_loss_that_is_not_finite_fails_and_too_many_end_the_search(task, tmp_path):
     config = settings(learning_rate=1e30, iterations=4)
     tuner = tuner_of(task, tmp_path / "s", 4, ISRAHyperModel(task, config, names=["class2vec_weight"]), failures=2)
@@ -213,6 +233,28 @@ def test_process_killed_again_and_again_in_a_trial_fails_it(task, tmp_path):
     (folder / "attempts.json").write_text("3")
     tuner.search()
     assert "killed 3 times" in records.read_rows(tmp_path / "s")[0].reason
+
+
+class Counted(ISRAHyperModel):
+    """Keeps how many attempts are counted as a seed begins."""
+
+    def run_seed(self, config, notes, *args):
+        self.counts = [*getattr(self, "counts", ()), int((notes / "attempts.json").read_text())]
+        return super().run_seed(config, notes, *args)
+
+
+def test_process_killed_now_and_then_in_a_trial_that_gets_on_does_not_fail_it(task, tmp_path):
+    model = Counted(task, settings(), seeds=2, names=["class2vec_weight"])
+    tuner = tuner_of(task, tmp_path / "s", 1, model)
+    (tmp_path / "s" / "trial_0").mkdir(parents=True)
+    (tmp_path / "s" / "trial_0" / "attempts.json").write_text("2")
+    tuner.search()
+    assert model.counts == [3, 1] and records.read_rows(tmp_path / "s")[0].status == "COMPLETED"
+
+
+def test_configuration_and_values_beside_it_are_refused(task):
+    with pytest.raises(UserError, match=r"received one and iterations, select. .*config=resolve\("):
+        ISRAHyperModel(task, settings(), iterations=400, select="snd")
 
 
 def test_budget_shortens_the_training():

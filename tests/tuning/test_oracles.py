@@ -143,6 +143,18 @@ def test_gaussian_process_stands_several_workers(tmp_path):
     assert oracle.create_trial("new").status == "RUNNING"  # two trials are still running
 
 
+def test_gaussian_process_goes_on_to_the_very_same_values(tmp_path, monkeypatch):
+    toy.make_tuner(tmp_path / "whole", 7, kind="bayesian").search()
+    toy.make_tuner(tmp_path / "s", 7, kind="bayesian")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, 29, after=True)
+        toy.make_tuner(tmp_path / "s", 7, kind="bayesian").search()
+    assert 3 < len(toy.runs(tmp_path / "s")) < 6, "behind one that the process proposed, before another"
+    toy.make_tuner(tmp_path / "s", 7, kind="bayesian").search()
+    values = [[row.values["x"] for row in read_rows(tmp_path / name)] for name in ("s", "whole")]
+    assert values[0] == values[1]
+
+
 def test_gaussian_process_tries_no_corner_twice(tmp_path):
     toy.make_tuner(tmp_path / "s", 9, kind="bayesian").search()  # the best x is at the lower end
     values = [row.values["x"] for row in read_rows(tmp_path / "s")]

@@ -34,6 +34,28 @@ def test_same_search_is_taken_and_may_grow(tmp_path):
     assert records.read_manifest(tmp_path / "s")["search"]["max_trials"] == 9
 
 
+def test_a_search_that_runs_is_not_changed(tmp_path):
+    """Workers that start later go by its number of trials."""
+    records.check_manifest(tmp_path, wanted())
+    begin(tmp_path)
+    fewer = wanted() | {"search": SEARCH | {"max_trials": 1}}
+    with folder_lock(tmp_path):
+        records.check_manifest(tmp_path, wanted())
+        with pytest.raises(UserError, match="alone"):
+            records.check_manifest(tmp_path, fewer)
+    assert records.read_manifest(tmp_path)["search"]["max_trials"] == 5
+
+
+def test_search_folder_lies_outside_of_the_images(tmp_path):
+    for name in ("s", "t"):
+        (tmp_path / name).mkdir()
+    given = wanted(source_dir=str(tmp_path / "s"), target_dir=str(tmp_path / "t"))
+    with pytest.raises(UserError, match="outside of the images; .* lies in --target-dir"):
+        records.check_manifest(tmp_path / "t" / "tune", given)
+    assert not (tmp_path / "t" / "tune").exists()
+    records.check_manifest(tmp_path / "tune", given)
+
+
 def begin(folder):
     (folder / "trial_0").mkdir()
 
@@ -144,6 +166,51 @@ def test_best_is_of_completed_trials_of_the_largest_budget():
     assert records.best_row(rows, "min").trial_id == "0"
     assert records.best_row(rows, "max").trial_id == "3"
     assert records.best_row([], "min") is None
+
+
+def hyperband(*trials, **search):
+    """(manifest, rows, best row) of trials (score, evaluations)."""
+    values = {item.name: item.default for item in spaces.make_space(resolve())}
+    rows = [row(number, score, 0.5, budget=budget) for number, (score, budget) in enumerate(trials)]
+    for item in rows:
+        item.values |= values
+    found = json.loads(json.dumps(wanted() | {"search": SEARCH | {"tuner": "hyperband"} | search}))
+    return found, rows, records.best_row(rows, "min")
+
+
+def page(manifest, rows, best):
+    return report.markdown(manifest, rows, parse_objective("sel:mean_entropy"), best, [], [])
+
+
+def test_budgets_are_told_apart():
+    text = page(*hyperband((0.1, 2), (0.3, 10), (0.2, 10)))
+    assert "Trial 2 is the best of those with 10 evaluations." in text and "to its end" not in text
+    assert "| evaluations | mean entropy (min) |" in text and "| 2 | 0.1 |" in text and "| 10 | 0.2 |" in text
+    text = page(*hyperband((0.1, 2), (0.3, 2)))
+    assert "No trial was trained to its end; the longest ones have 2 of 10 evaluations." in text
+    assert "evaluations" not in page(*hyperband((0.1, None)))
+
+
+def test_best_so_far_is_of_the_best_trials_budget(tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn, real = [], Axes.step
+    monkeypatch.setattr(Axes, "step", lambda axis, x, y, **style: drawn.append((x, y)) or real(axis, x, y, **style))
+    manifest, rows, best = hyperband((0.1, 2), (0.3, 10), (0.2, 10))
+    report.draw(tmp_path, rows, manifest, parse_objective("sel:mean_entropy"), best)
+    assert drawn == [([1, 2], [0.3, 0.2])]
+
+
+def test_files_that_went_bad_are_told():
+    manifest, rows, best = hyperband((0.1, 10), (0.2, 10))
+    rows[0].outcomes, rows[1].outcomes = [{"late_bad_images": 0}], [{"late_bad_images": 2}, {}]
+    assert "Files could not be read any more in trial 1: " in page(manifest, rows, best)
+
+
+def test_a_grid_that_was_tried_in_part_says_so():
+    text = page(*hyperband((0.1, None), tuner="grid", max_trials=30))
+    assert "The grid has 150 combinations, and --max-trials 30 tries" in text and "class2vec_weight stays as" in text
+    assert "combinations" not in page(*hyperband((0.1, None), tuner="grid", max_trials=150))
 
 
 def test_comparison_shows_what_each_score_would_have_chosen():

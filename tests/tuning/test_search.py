@@ -14,6 +14,7 @@ import pytest
 
 from isra_keras.data.domain import Domain, Task
 from isra_keras.errors import UserError
+from isra_keras.training.record import folder_lock
 from tuning import records, search
 from tuning.view import View
 
@@ -255,6 +256,37 @@ def test_dry_run_shows_the_space_and_makes_nothing(tmp_path, capsys, steps):
     text = capsys.readouterr().out
     assert "8, 16, 32, 64, 128, 256" in text and "receptor_l1" in text and "iterations" in text
     assert not steps and not (tmp_path / "s").exists()
+
+
+def test_dry_run_of_a_grid_shows_what_is_tried(tmp_path, capsys):
+    assert search.main(["--dry-run", "--tuner", "grid", "--out", str(tmp_path / "s")]) == 0
+    told = capsys.readouterr()
+    assert "0.000333333, 0.00182574, 0.01, 0.0547723, 0.3" in told.out and "(log)" not in told.out
+    assert "warning: the grid has 150 combinations" in told.err
+
+
+def test_a_search_that_runs_is_not_concluded_beside_it(tmp_path, monkeypatch, steps):
+    assert search.main(words(tmp_path)) == 7
+    ended(tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(search, "load_images", lambda config: some_task())
+    with folder_lock(tmp_path), pytest.raises(UserError, match="alone"):
+        search.main(words(tmp_path))
+    assert not (tmp_path / "results.md").exists()
+
+
+def test_finished_search_in_a_folder_that_can_not_be_written_is_shown(tmp_path, monkeypatch, steps, capsys):
+    assert search.main(words(tmp_path)) == 7
+    ended(tmp_path)
+    records.add_data(tmp_path, records.fingerprint(some_task()))
+    monkeypatch.undo()
+    monkeypatch.setattr(search, "load_images", lambda config: some_task())
+    monkeypatch.setattr(search.os, "access", lambda path, mode: False)
+    before = sorted(tmp_path.rglob("*"))
+    assert search.main(words(tmp_path)) == 0
+    told = capsys.readouterr().out
+    assert "best: trial 0" in told and "can't be written" in told and "--resume" not in told
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def start(out):

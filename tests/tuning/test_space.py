@@ -1,5 +1,7 @@
 """The space: the recipe in its middle, nothing of what was given by hand, plain data."""
 
+from dataclasses import replace
+
 import pytest
 
 from isra_keras.errors import UserError
@@ -70,6 +72,26 @@ def test_both_variants_ranges_hold_what_weighs_alike_in_the_other(variant, other
         assert item.high == pytest.approx(max(weighs_alike, getattr(config, item.name)) * spaces.REACH)
 
 
+@pytest.mark.parametrize("variant, other", [("paper", "reference"), ("reference", "paper")])
+def test_a_variant_that_is_searched_alone_has_weights_of_its_own_scale(variant, other):
+    config, twin = (resolve(dataset="office_home", variant=one) for one in (variant, other))
+    assert spaces.apply(config, {"variant": other}) == twin
+    assert spaces.apply(config, {"variant": variant}) == config
+    one = spaces.apply(config, {"variant": other, "alignment_weight": 0.3})
+    assert (one.alignment_weight, one.class2vec_weight) == (0.3, twin.class2vec_weight)
+    with pytest.raises(UserError, match="received alignment_weight by hand"):
+        spaces.make_space(config, also=["variant"], fixed=("alignment_weight",))
+
+
+@pytest.mark.parametrize("name, given", [("class2vec_weight", {"class2vec_weight": 0.0}),
+                                         ("backbone_multiplier", {"multipliers": {"backbone": [0.0, 1.0]}})])  # fmt: skip
+def test_nothing_is_searched_around_zero(name, given):
+    config = replace(resolve(), **given)
+    with pytest.raises(UserError, match=f"Expected {name} above 0 .*received 0. Leave it out"):
+        spaces.make_space(config, [name])
+    assert spaces.make_space(config, ["num_topics"])
+
+
 def test_apply_changes_only_what_is_named():
     config = resolve()
     values = {"alignment_weight": 0.5, "backbone_multiplier": 0.25, "tuner/epochs": 3}
@@ -84,6 +106,29 @@ def test_grid_values_hold_the_default():
     item = spaces.make_space(resolve())[0]
     values = item.grid_values()
     assert len(values) == 5 and item.default in values and values == tuple(sorted(values))
+
+
+@pytest.mark.parametrize("trials, still", [(30, ["class2vec_weight"]), (31, []), (3, spaces.WEIGHTS)])
+def test_grid_says_what_it_does_not_vary(tmp_path, trials, still):
+    """As KerasTuner goes through it."""
+    keras_tuner = pytest.importorskip("keras_tuner")
+    space = spaces.make_space(resolve())
+    text = spaces.grid_text(space, trials)
+    assert "150 combinations" in text and all((name in text) == (name in still) for name in spaces.SEMANTIC)
+    hp = keras_tuner.HyperParameters()
+    for item in space:
+        item.declare(hp, grid=True)
+    oracle = keras_tuner.oracles.GridSearchOracle(objective=keras_tuner.Objective("x", "min"), max_trials=trials, hyperparameters=hp)
+    oracle._set_project_dir(str(tmp_path), "g")
+    oracle.verbose, values = 0, []
+    for _ in range(trials):
+        trial = oracle.create_trial("w")
+        values.append(trial.hyperparameters.values)
+        oracle.update_trial(trial.trial_id, {"x": 1.0})
+        trial.status = "COMPLETED"
+        oracle.end_trial(trial)
+    assert [name for name in spaces.SEMANTIC if len({item[name] for item in values}) == 1] == list(still)
+    assert spaces.grid_text(space, 150) == ""
 
 
 def test_objectives_know_their_direction_and_mark_the_oracle():

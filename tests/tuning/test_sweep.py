@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from isra_keras.errors import UserError
+from isra_keras.errors import NotFinite, UserError
+from isra_keras.training.interrupt import Interrupted
 from isra_keras.training.recipes import resolve
 from tuning import sweep, sweep_report
 
@@ -34,6 +35,57 @@ def test_lines_cut_off_are_passed_over(tmp_path):
     assert len(sweep.read(path)) == 1
 
 
+def test_line_after_one_that_was_cut_off_is_whole(tmp_path):
+    path = tmp_path / "sweep.jsonl"
+    path.write_text('{"a": 1}\n{"a": 2, "b')
+    for number in (3, 4):
+        sweep.append(path, {"a": number})
+    assert [row["a"] for row in sweep.read(path)] == [1, 3, 4]
+
+
+@pytest.fixture
+def train(monkeypatch):
+    """Trainings that end with the error that is put into the list."""
+    errors = []
+
+    def train_seed(*args, **given):
+        raise errors[0]
+
+    monkeypatch.setattr("tuning.trial.train_seed", train_seed)
+    monkeypatch.setattr("isra_keras.training.prepare.load_data", lambda config: None)
+    monkeypatch.setattr("isra_keras.training.determinism.make_deterministic", lambda: None)
+    return errors
+
+
+def test_data_that_go_away_are_no_finding(tmp_path, train):
+    path = tmp_path / "r.jsonl"
+    args = sweep.build_parser().parse_args(["--axes", "receptor_l1", "--seeds", "1", "--results", str(path)])
+    count = len({sweep.key(row) for row in todo_of(args)})
+    train[:] = [UserError("Expected readable images; none. Is the disk still there?")]
+    with pytest.raises(UserError, match="Is the disk"):
+        sweep.run_cells(args)
+    assert not sweep.read(path)
+    for cell in todo_of(args):  # as it was noted once
+        sweep.append(path, cell | {"metrics": {}, "failure": "Expected readable images; none."})
+    train[:] = [NotFinite("Expected finite losses; received NaN.")]
+    sweep.run_cells(args)
+    assert sum(map(sweep.is_finding, sweep.read(path))) == count
+    train[:] = [AssertionError("trained again")]
+    sweep.run_cells(args)
+
+
+def todo_of(args):
+    config = sweep.base_of(args)
+    return [sweep.describe(config, changed, seed) for _, changed, seed in sweep.cells(config, args.axes, args.seeds)]
+
+
+def test_interrupt_is_one_for_the_command_line(tmp_path, train):
+    args = sweep.build_parser().parse_args(["--seeds", "1", "--results", str(tmp_path / "r.jsonl")])
+    train[:] = [Interrupted(15, 3, tmp_path)]
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run_cells(args)
+
+
 def test_report_has_means_spreads_and_receptors(tmp_path):
     rows = [row(0, 0.5), row(1, 0.7)]
     for l1, r2 in ((0.001, 0.9), (0.01, 0.4)):
@@ -52,6 +104,12 @@ def test_report_says_where_the_recipe_has_changed(tmp_path):
     rows = [row(seed, alignment_weight=123.0, num_topics=topics) for seed in (0, 1) for topics in (32, 8)]
     sweep_report.write(rows, tmp_path)
     assert "**The recipe has changed since: η (alignment weight) 0.01.**" in (tmp_path / "sweep.md").read_text()
+
+
+def test_report_says_where_lines_are_of_several_commits(tmp_path):
+    for other, told in (("a1", False), ("b2", True)):
+        sweep_report.write([row(0) | {"commit": "a1"}, row(1) | {"commit": other}], tmp_path)
+        assert ("Of commits a1, b2:" in (tmp_path / "sweep.md").read_text()) == told
 
 
 def test_heat_map_needs_the_whole_plane(tmp_path):
