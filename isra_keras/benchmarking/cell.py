@@ -25,7 +25,6 @@ from isra_keras.benchmarking.store import LINE_FORMAT
 from isra_keras.benchmarking.votes import ABSENT, pack
 from isra_keras.errors import NotFinite
 from isra_keras.objective import Evaluation
-from isra_keras.selection.collapse import CollapseWatch
 from isra_keras.selection.probe import source_probe
 from isra_keras.training.build import evaluation_rows
 from isra_keras.training.callbacks import Callbacks
@@ -33,7 +32,6 @@ from isra_keras.training.config import TrainConfig
 from isra_keras.training.determinism import policy
 from isra_keras.training.interrupt import Interrupted
 from isra_keras.training.prepare import check_task, freeze, load_data, prepared_folder
-from isra_keras.training.recipes import is_fresh
 from isra_keras.training.record import not_finite_terms
 from isra_keras.training.results import choices, is_better
 from isra_keras.training.runner import Training
@@ -160,7 +158,7 @@ class CellTraining(Training):
         super().__init__(config, task, model, out, Callbacks())
         self.data_threads, self.report, self.light, self.kept = threads, progress, light, kept
         self.probe = None if kept else reference_predictions(config, task)
-        self.watch = CollapseWatch(self.probe)
+        self.watch = self.make_watch(self.probe)
         self.seen, self.voting, self.vote, self.considered = None, None, None, 0
         if not kept:
             self.events = _Nothing()
@@ -179,10 +177,11 @@ class CellTraining(Training):
     def keep_vote(self, entry):
         """Remembers the predictions of the best sound evaluation of the final stage, by the label-free score.
 
-        Source only cannot have collapsed by adapting, and a backbone from scratch may leave its source model behind.
+        Source only cannot have collapsed by adapting; a network from nothing is only judged where the run is guarded, and
+        later beside the finished source-only model (`votes.beside_source_only`).
         """
         plain = self.config.method == "source_only" and not self.config.semantic
-        plain |= self.task.kind == "images" and is_fresh(self.config.backbone, self.config.weights)
+        plain |= self.fresh and not self.guards()
         if self.in_final_stage and (plain or not self.watch.reasons) and is_better(entry, self.voting, self.config.select):
             self.voting, self.vote = entry, pack(self.step, self.seen, self.task.target.labels)
 

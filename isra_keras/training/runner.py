@@ -10,7 +10,7 @@ import numpy as np
 from isra_keras.data.pairs import DomainPairs, own_threads, plain_errors
 from isra_keras.data.reader import late_bad_images
 from isra_keras.model import WARMUP
-from isra_keras.selection import NEEDS_SOURCE, CollapseWatch, score_all
+from isra_keras.selection import score_all
 from isra_keras.selection.blas import one_blas_thread
 from isra_keras.selection.oracle import oracle_accuracy
 from isra_keras.training.build import build_model, make_schedule, stage_lengths
@@ -18,11 +18,11 @@ from isra_keras.training.callbacks import Callbacks
 from isra_keras.training.checkpoint import CheckpointFolder, gather, restore, without_optimizer
 from isra_keras.training.determinism import policy
 from isra_keras.training.distribution import Distribution, make_distribution
+from isra_keras.training.guarded import Guarded
 from isra_keras.training.interrupt import Interrupted, StopRequest
 from isra_keras.training.predicting import DomainPredictor
 from isra_keras.training.prepare import check_folder, check_task, freeze, is_longer, load_data, prepared_folder
 from isra_keras.training.progress import Progress
-from isra_keras.training.recipes import is_fresh
 from isra_keras.training.record import Events, Means, Metrics, check_evaluation, finite, report_bad_images, stop_on
 from isra_keras.training.results import RunResult, image_network, is_better, save_network, write_results
 from isra_keras.training.same_data import check_same_data, data_facts
@@ -82,7 +82,7 @@ def _run(config, out, resume, callbacks, task, quiet, distribution):
             return Training(config, task, model, out, Callbacks(callbacks), distribution).run(resume, quiet)
 
 
-class Training:
+class Training(Guarded):
     """One run in progress. Its state is (stage, step in it, variables, history, selected): `save` and `restore`.
 
     Args:
@@ -103,7 +103,7 @@ class Training:
         self.metrics, self.events, self.means = Metrics(out / "metrics.jsonl"), Events(out / "tensorboard"), Means()
         self.log_every = max(1, config.iterations // 200)
         self.stage, self.local, self.evaluated = 0, 0, False
-        self.watch, self.recent, self.predictor = CollapseWatch(), [], None
+        self.watch, self.recent, self.predictor = self.make_watch(), [], None
         self.history, self.best, self.selected_file, self.pairs = [], None, None, None
         self.seconds, self.train_seconds, self.wait_seconds, self.evaluation_seconds, self.steps = 0.0, 0.0, 0.0, 0.0, 0
 
@@ -288,39 +288,6 @@ class Training:
         evaluation, indices = self.predict(self.task.source)
         evaluation.labels = np.asarray(self.task.source.labels)[indices]
         return evaluation.seen()
-
-    def check_collapse(self, logits, weights):
-        """{name: signal} of this evaluation against the last one before adaptation began; warns once.
-
-        That is the last of a stage on source labels alone, a warm-up's or the method's own; without such a stage (SLM's warm
-        start adapts) it is the first of all, and only what happens after it is noticed. There is no warning from source only,
-        which does not adapt, nor where the backbone started from scratch: a sound adaptation leaves the predictions
-        of so weak a source model behind.
-        """
-        self.watch.warn = self.progress.message if self.can_collapse() else None
-        if self.before_adaptation:
-            self.watch.reference = None
-        fresh = self.watch.reference is None
-        signals = self.watch.check(self.step, logits, weights)
-        if fresh:
-            self.checkpoints.save_reference(self.step, self.watch.reference)
-        return signals
-
-    def can_collapse(self):
-        """Whether the signals mean something: the run adapts, and from a source model that is worth keeping."""
-        adapts = len(self.stages) > 1 or not self.model.method.starts_on_source
-        return adapts and not (self.task.kind == "images" and is_fresh(self.config.backbone, self.config.weights))
-
-    def guards(self):
-        return self.config.guard and not self.config.reference_quirks and self.can_collapse()
-
-    def may_be_kept(self):
-        """Whether this evaluation may be selected: those of the final stage, and the last before adaptation as a refuge."""
-        last = self.before_adaptation and self.local == self.lengths[self.stage]
-        return self.in_final_stage or (last and self.guards())
-
-    def needs_source(self):
-        return self.model.method.needs_source_evaluation or self.config.select in NEEDS_SOURCE
 
     def scores(self, evaluation, source=()):
         """{name: label-free score}, the selecting one first."""

@@ -244,9 +244,11 @@ def test_nothing_is_written_before_data_and_network_are_fine(tmp_path):
         assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("kind, warned", [("features", True), ("images", False)])
-def test_collapse_is_told_unless_the_source_model_is_too_weak_to_compare_with(tmp_path, monkeypatch, capsys, kind, warned):
+@pytest.mark.parametrize("kind, knows, warned", [("features", 0.5, True), ("images", 1.1, False), ("images", 0.0, True)])
+def test_collapse_is_told_unless_the_source_model_is_too_weak_to_compare_with(tmp_path, monkeypatch, capsys, kind, knows, warned):
+    """A network from nothing has to know the source first; then it has a refuge like any other."""
     from isra_keras.selection.collapse import CollapseWatch
+    from isra_keras.training import guarded
 
     original = CollapseWatch.check
 
@@ -256,10 +258,15 @@ def test_collapse_is_told_unless_the_source_model_is_too_weak_to_compare_with(tm
         return original(self, step, logits, class_weights)
 
     monkeypatch.setattr(CollapseWatch, "check", runaway)
+    monkeypatch.setattr(guarded, "KNOWS_SOURCE", knows)
     if kind == "features":
         train(tmp_path / "run")
     else:
-        run(images_config(deterministic=False, semantic=False), tmp_path / "run", task=images_task(), quiet=True)
+        config = images_config(deterministic=False, semantic=False, warmup=0.5)
+        step = run(config, tmp_path / "run", task=images_task(), quiet=True).selected.step
+        assert step == (4 if warned else 8)
+        first, last = lines(tmp_path / "run", "eval")
+        assert "source_accuracy" in first["scores"] and ("collapsed" in last) == warned
     assert ("may have collapsed" in capsys.readouterr().err) == warned
     assert lines(tmp_path / "run", "eval")[-1]["signals"]["largest_share"] == 1.0
 
