@@ -4,6 +4,7 @@ from pathlib import Path
 
 from isra_keras import paper_results
 from isra_keras.benchmarking import evidence
+from isra_keras.benchmarking.guard_evidence import guard_table
 from isra_keras.benchmarking.report_parts import failures_of, groups_of, note_of, note_of_selection, short
 from isra_keras.benchmarking.settings import differing, setting_of
 from isra_keras.benchmarking.shipping import deliveries, delivery_table, rules_table, summary_table
@@ -133,6 +134,9 @@ def _sections(title, runs, everything, failed):
         sections.append(
             ("What would be shipped, by target", delivery_table(deliveries(known), f"{title}: shipped by target"))
         )
+        guarded = guard_table(known, f"{title}: the guard of `train`")
+        if guarded.rows:
+            sections.append(("What the guard of `train` would have kept", guarded))
         together = voting_table(known, f"{title}: models voting together", failed)
         if together.rows:
             by_target = votes_by_target(elections(known), f"{title}: votes by target")
