@@ -7,7 +7,8 @@ from pathlib import Path
 import gradio as gr
 from starlette.middleware import Middleware
 
-ADDRESS = re.compile("https?:", re.IGNORECASE)
+REFUSED = re.compile("https?:|/process_recording|/vibe-", re.IGNORECASE)
+"""Paths that fetch addresses, and what gradio offers beside the page: transcoding of recordings, editing by a model."""
 
 
 def uploads_alone(demo, folder):
@@ -44,15 +45,15 @@ def _named_files(inputs):
 
 
 class NoAddresses:
-    """ASGI middleware: gradio's /file=ADDRESS would fetch whatever a client asks for."""
+    """ASGI middleware against `REFUSED`: gradio's /file=ADDRESS would fetch whatever a client asks for."""
 
     def __init__(self, app):
         self.app = app
 
     async def __call__(self, scope, receive, send):
-        if scope["type"] == "http" and ADDRESS.search(scope["path"]):
+        if scope["type"] == "http" and REFUSED.search(scope["path"]):
             await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
-            await send({"type": "http.response.body", "body": b"This server fetches nothing."})
+            await send({"type": "http.response.body", "body": b"This server does not do that."})
             return
         await self.app(scope, receive, send)
 

@@ -171,12 +171,18 @@ def apply(config, values):
             setattr(fresh, name, value)
     for name in WEIGHTS:
         if fresh.variant != config.variant and name not in values:
-            setattr(fresh, name, converted(name, getattr(fresh, name), fresh.feature_dim, fresh.variant))
+            setattr(fresh, name, converted(name, getattr(fresh, name), _width(fresh), fresh.variant))
     return fresh.validate()
 
 
+def _width(config):
+    from isra_keras.training.recipes import aligned_width
+
+    return aligned_width(config.method, "features" if config.freeze_backbone else config.backbone, config.feature_dim)
+
+
 def converted(name, value, feature_dim, variant):
-    """A weight of `WEIGHTS`, of the other variant, as it weighs alike in this one.
+    """A weight of `WEIGHTS`, of the other variant, as it weighs alike in this one; `feature_dim` is of what is aligned.
 
     L_c2v = 2 d rc and L_a = (d/4) align at equal batches: both of the reference's weights are the larger ones.
     """
@@ -216,5 +222,5 @@ def _weight(name, config, both_variants):
     scales = [value]
     if both_variants:
         other = "paper" if config.variant == "reference" else "reference"
-        scales.append(converted(name, value, config.feature_dim, other))
+        scales.append(converted(name, value, _width(config), other))
     return Parameter(name, value, min(scales) / REACH, max(scales) * REACH)

@@ -5,6 +5,7 @@ Target labels are used here, and only here, to judge the scores; nothing of it f
 
 import numpy as np
 
+from isra_keras.benchmarking.grid import FOLDERS
 from isra_keras.benchmarking.statistics import mean_std, spearman
 from isra_keras.benchmarking.tables import NONE, Table, Value
 from isra_keras.selection.choose import ANCHOR, ENSEMBLE, Candidate, badness, rank
@@ -24,13 +25,15 @@ def candidates_of(run):
 def candidate_of(run, step, scores, signals, accuracy):
     """An evaluation of a run as a `Candidate`.
 
-    Source only has no `ANCHOR` where its reference was its own first evaluation, as that of images is: it would be
-    held to what it had not learned yet.
+    Source only has no `ANCHOR` where its reference was its own first evaluation, as that of images is, and of a user's own
+    folders: it would be held to what it had not learned yet.
     """
     name = run.cell.method if run.cell.isra == "off" else f"{run.cell.method} + ISRA ({run.cell.isra})"
     source_only = run.cell.row == ("source_only", "off")
     signals = dict(signals) if run.can_collapse else {}
-    if source_only and run.line["config"].get("backbone") != "features":
+    config = run.line["config"]
+    probed = config.get("backbone") == "features" or config.get("freeze_backbone") and run.cell.dataset != FOLDERS
+    if source_only and not probed:
         signals.pop(ANCHOR, None)
     return Candidate(name, step, scores, signals, source_only, accuracy)
 

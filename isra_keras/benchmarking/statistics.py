@@ -34,7 +34,7 @@ class Run:
 
     @property
     def can_collapse(self):
-        """Whether signals of collapse mean something: not where the backbone started from scratch, as in `train`."""
+        """Whether its signals can be held to `LIMITS`: not where the backbone started from nothing, see `FRESH_LIMITS`."""
         backbone, weights = (self.line["config"].get(name) for name in ("backbone", "weights"))
         return backbone == "features" or not is_fresh(backbone, weights)
 

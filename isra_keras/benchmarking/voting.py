@@ -11,13 +11,13 @@ from isra_keras.benchmarking.statistics import mean_std
 from isra_keras.benchmarking.tables import Table, Value, method_name, rows_in_order, tasks_in_order
 from isra_keras.benchmarking.votes import beside_source_only, unpack
 from isra_keras.selection.choose import badness
-from isra_keras.selection.collapse import is_collapsed
+from isra_keras.selection.collapse import FRESH_LIMITS, is_collapsed
 from isra_keras.selection.committee import agreement, vote
 
 NOTE = (
     "Every model votes with the checkpoint that it would be shipped with: of its evaluations that do not look collapsed the "
     "best by the label-free score of the run, mean entropy if none was named; a model without such an evaluation has no vote, source only always has one; a network that started from nothing has one "
-    "only if it looks sound beside the finished source-only model. The class "
+    "only if it looks sound, at half of the limits, beside the finished source-only model. The class "
     "with most votes wins; of equals the one with more votes over all rows, then that of the model with the best mean rank over "
     "the label-free scores. No target label is used. `predict --with` does so too, with the votes that the runs gave their own "
     "target and, at last, the mean probabilities. By lot: what is to be expected if ties were drawn instead. "
@@ -65,7 +65,7 @@ def elections(runs, members=lambda run: True):
     for place in sorted(places, key=lambda place: (order.index(place[0]), place[1])):
         group = places[place]
         voters = [run for run in group if run.line.get("vote") and members(run)
-                  and not is_collapsed(beside_source_only(run, group))]  # fmt: skip
+                  and not is_collapsed(beside_source_only(run, group), FRESH_LIMITS)]  # fmt: skip
         if voters:
             found.append(_elect(place, by_trust(voters), group))
     return found

@@ -11,6 +11,7 @@ import re
 import stat
 import threading
 import time
+from collections import deque
 from contextlib import contextmanager
 
 import numpy as np
@@ -31,19 +32,28 @@ MOMENTARY = (errno.EIO, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ETIMEDOUT,
 class _Room:
     """At most so many pixels are decoded at once, however many threads there are; of larger images one alone.
 
-    Of a PNG of 80 million pixels the decoder, the conversion and the result take 1.5 GB.
+    Of a PNG of 80 million pixels the decoder, the conversion and the result take 1.5 GB. Whoever came first is served first.
     """
 
     def __init__(self, pixels):
-        self._most, self._used, self._changed = pixels, 0, threading.Condition()
+        self._most, self._used, self._waiting, self._changed = pixels, 0, deque(), threading.Condition()
 
     @contextmanager
     def of(self, image):
         """Around the decoding of a Pillow image whose header is read, and whatever is made of its pixels."""
-        pixels = image.width * image.height
+        pixels, ticket = image.width * image.height, object()
+
+        def has_room():
+            return self._waiting[0] is ticket and (not self._used or self._used + pixels <= self._most)
+
         with self._changed:
-            self._changed.wait_for(lambda: not self._used or self._used + pixels <= self._most)
-            self._used += pixels
+            self._waiting.append(ticket)
+            try:
+                self._changed.wait_for(has_room)
+                self._used += pixels
+            finally:
+                self._waiting.remove(ticket)
+                self._changed.notify_all()
         try:
             yield
         finally:
@@ -53,6 +63,15 @@ class _Room:
 
 
 _room = _Room(MAX_PIXELS)
+
+
+def _renew():
+    """In a process that was forked: whoever was decoding in the other one gives nothing back here."""
+    global _room
+    _room = _Room(MAX_PIXELS)
+
+
+os.register_at_fork(after_in_child=_renew)
 
 
 class BadImageError(ValueError):

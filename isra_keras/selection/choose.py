@@ -41,6 +41,7 @@ class Candidate:
         signals: of `collapse_signals`.
         source_only: whether it was trained on the source alone.
         payload: anything, handed through.
+        limits: of `collapse_reasons` for this one, None for those of the choice.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Candidate:
     signals: dict = field(default_factory=dict, hash=False)
     source_only: bool = False
     payload: Any = field(default=None, hash=False)
+    limits: dict | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def choose(candidates, score=DEFAULT_SCORE, limits=None, guard=True):
     rejected = {}
     if guard:
         # Source only cannot have collapsed by adapting, so that it always remains.
-        reasons = {n: collapse_reasons(one.signals, limits) for n, one in enumerate(candidates) if not one.source_only}
+        reasons = {n: collapse_reasons(one.signals, one.limits or limits) for n, one in enumerate(candidates) if not one.source_only}
         rejected = {number: found for number, found in reasons.items() if found}
     sound = [one for number, one in enumerate(candidates) if number not in rejected]
     adapted = [one for one in sound if not one.source_only]

@@ -4,6 +4,7 @@ Beside them `rows.npz` tells which file of the domain each row is of, so that an
 (photos that were added to, a catalogue without a class) computes the others only.
 """
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -11,7 +12,6 @@ import json
 import os
 import sys
 import zipfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ def cache_folder():
     return Path(os.path.expanduser(os.environ.get("ISRA_CACHE") or os.path.join(home, "isra_keras"))) / "features"
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(folder, name):
     """The folder of a domain's features, for this process alone; one that can't be written to is read as it is.
 
@@ -78,14 +78,18 @@ def write_chunk(path, features, bad):
     _replace(path, content.getbuffer())
 
 
+DECODED = {".tif": b"2", ".tiff": b"2"}
+"""Raised with `data.decode` for files whose pixels it makes otherwise than before: their features are made anew."""
+
+
 def file_stamp(path):
-    """Bytes that change with a file: its path, its size and its time of change."""
+    """Bytes that change with a file (its path, its size, its time of change) and with what its pixels are taken for."""
     try:
         status = os.stat(path)
         stamp = f"\0{status.st_size} {status.st_mtime_ns}\0".encode()
     except OSError:
         stamp = b"\0gone\0"
-    return os.fsencode(os.path.abspath(path)) + stamp
+    return os.fsencode(os.path.abspath(path)) + stamp + DECODED.get(os.path.splitext(path)[1].lower(), b"")
 
 
 class KnownRows:
@@ -103,6 +107,12 @@ class KnownRows:
         keys = [hashlib.blake2b(stamp, digest_size=8).digest() for stamp in stamps]
         self._keys = np.frombuffer(b"".join(keys), "uint64")
         self._folder, self._settings, self._found = folder, settings, None
+
+    def note(self):
+        """Says in the folder which rows it has, if it does not yet: one that is from before, or whose samples are all known."""
+        if not (self._folder / "rows.npz").exists():
+            with contextlib.suppress(UserError):  # a cache that can only be read
+                self._write_keys()
 
     def take(self, start, stop, width):
         """(float32 (stop - start, p) features, bool (stop - start,) which of these rows are known)."""
@@ -127,9 +137,7 @@ class KnownRows:
 
     def _look(self):
         """([(folder, its samples)], index of the folder that has a row or -1 (n,), the row in there (n,))."""
-        content = io.BytesIO()
-        np.savez(content, settings=np.array(self._settings), keys=self._keys)
-        _replace(self._folder / "rows.npz", content.getbuffer())
+        self._write_keys()
         folders, owners, places = [], np.full(len(self._keys), -1), np.zeros(len(self._keys), "int64")
         for path in sorted(self._folder.parent.glob("*/rows.npz")):
             keys = None if path.parent == self._folder else self._keys_in(path)
@@ -142,6 +150,11 @@ class KnownRows:
             owners[new], places[new] = len(folders), at[new]
             folders.append((path.parent, len(keys)))
         return folders, owners, places
+
+    def _write_keys(self):
+        content = io.BytesIO()
+        np.savez(content, settings=np.array(self._settings), keys=self._keys)
+        _replace(self._folder / "rows.npz", content.getbuffer())
 
     def _keys_in(self, path):
         try:

@@ -94,6 +94,8 @@ def _with_features(domain, config, backbone, quiet):
     known = None if stamps is None else KnownRows(folder, _settings(config, backbone).hexdigest(), stamps)
     with locked(folder, domain.name):
         parts = list(_chunks(domain, config, backbone, folder, known, quiet))
+        if known is not None:
+            known.note()
     late = {row: reason for _, bad in parts for row, reason in bad.items()}
     bad = tuple(BadImage(domain.paths[row], reason) for row, reason in sorted(late.items()))
     if bad and config.on_bad_image == "error":

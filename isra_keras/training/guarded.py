@@ -66,5 +66,6 @@ class Guarded:
 
     def needs_source(self):
         """Whether this evaluation predicts the source as well."""
-        judged = self.fresh and self.config.guard and self.at_last_before_adaptation
+        guarded = self.config.guard and not self.config.reference_quirks and self.at_last_before_adaptation
+        judged = self.fresh and guarded and self.config.method != "source_only"
         return judged or self.model.method.needs_source_evaluation or self.config.select in NEEDS_SOURCE

@@ -62,12 +62,16 @@ def check_outside(out, config):
             )
 
 
+OF_PARTS = ("multipliers", "part_momentum")
+
+
 def differences(saved, config):
     """Names of the values that make a configuration another run than the saved one; a longer run is no other.
 
     Nor is one whose folders have moved: the old ones are gone, the new ones are there. `check_same_data` compares the files.
     """
-    names = [name for name, value in vars(saved).items() if name not in MOVED and value != getattr(config, name)]
+    unused = OF_PARTS if saved.optimizer == config.optimizer == "adam" else ()  # older runs have them all the same
+    names = [name for name, value in vars(saved).items() if name not in (*MOVED, *unused) and value != getattr(config, name)]
     if config.iterations > saved.iterations:
         names.remove("iterations")  # a run may be made longer, not shorter
     return [name for name in names if name not in FOLDERS or not _same_place(getattr(saved, name), getattr(config, name))]

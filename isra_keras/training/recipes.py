@@ -223,11 +223,9 @@ def recipe(dataset, method, semantic=True, variant=None, task=None, source="code
     values |= {name: value for name, value in tuned.items() if name != "network_options"}
     values |= {name: value for name, value in data.get("tasks", {}).get(task, {}).items() if name in values}
     values |= _of_parts(values, cls, semantic, optimizer or values["optimizer"])
-    values["variant"] = variant or data.get("variant", DEFAULT_VARIANT)
-    values["feature_dim"] = feature_dim or values["feature_dim"]
-    aligned = _pooled_width(backbone or values["backbone"]) if cls.aligned == "pooled" else None
-    values |= _semantic_values(data, values["variant"], source, aligned or values["feature_dim"])
-    return values
+    values |= {"variant": variant or data.get("variant", DEFAULT_VARIANT), "feature_dim": feature_dim or values["feature_dim"]}
+    width = aligned_width(method, backbone or values["backbone"], values["feature_dim"])
+    return values | _semantic_values(data, values["variant"], source, width)
 
 
 def resolve(**given):
@@ -268,8 +266,7 @@ def resolve(**given):
         share = given["iterations"] / values["iterations"]
         given["eval_interval"] = max(1, round(values["eval_interval"] * share)) if share < 1 else values["eval_interval"]
     given = _other_size(given, values)
-    for name in ("method_options", "network_options", "multipliers"):
-        given[name] = values.get(name, {}) | given.get(name, {})
+    given |= {k: values.get(k, {}) | given.get(k, {}) for k in ("method_options", "network_options", "multipliers")}
     if is_fresh(given.get("backbone", values["backbone"]), given.get("weights", values["weights"])):
         given["multipliers"] = _fresh_backbone(given["multipliers"])
         given.setdefault("batch_norm", "batch")  # fresh weights have no statistics yet
@@ -375,6 +372,12 @@ def _fresh_backbone(multipliers):
     if "backbone" not in multipliers or "classifier" not in multipliers:
         return multipliers
     return multipliers | {"backbone": (multipliers["classifier"][0], multipliers["backbone"][1])}
+
+
+def aligned_width(method, backbone, feature_dim):
+    """Width of the features that ISRA aligns on a method; `backbone` is "features" where it is frozen."""
+    from isra_keras.methods import get_method
+    return (_pooled_width(backbone) if get_method(method).aligned == "pooled" else None) or feature_dim
 
 
 def _pooled_width(backbone):

@@ -191,6 +191,8 @@ def test_the_server_is_no_proxy(served, monkeypatch):
     for start in ("gradio_api/file=", "gradio_api/file/", "gradio_api/proxy="):
         for address in ("http://example.org/x.png", "https%3A%2F%2Fexample.org/x.png", "HTTP://example.org/x.png"):
             assert httpx.get(f"{served[0]}{start}{address}").status_code in (403, 404)
+    for refused in ("process_recording", "vibe-edit"):
+        assert httpx.post(f"{served[0]}gradio_api/{refused}", json={}).status_code in (403, 404)
     for path in ("/etc/hostname", str(served[1].folder / "config.json")):
         assert httpx.get(f"{served[0]}gradio_api/file={path}").status_code in (403, 404)
     assert validated == [] and httpx.post(f"{served[0]}gradio_api/run-history/connect", json={}).status_code in (403, 404)

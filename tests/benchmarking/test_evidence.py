@@ -47,6 +47,14 @@ def test_source_only_on_images_is_not_held_to_its_own_beginning():
             assert found == ([1.0, 0.9] if there or (method, isra) != ("source_only", "off") else [None, None])
 
 
+def test_frozen_features_of_a_data_set_have_the_same_reference_for_all():
+    for dataset, there in (("office_home", True), ("folders", False)):
+        entry = line("Ar-Cl", method="source_only", dataset=dataset)
+        entry["config"] |= {"backbone": "resnet50", "weights": "imagenet", "freeze_backbone": True}
+        entry["evaluations"]["signals"]["confident_agreement"] = [0.9, 0.9]
+        assert ("confident_agreement" in candidates_of(runs_of([entry])[0])[0].signals) == there
+
+
 def test_unlabelled_runs_are_left_out_and_the_table_has_all_scores():
     unlabelled = line(seed=1)
     unlabelled["evaluations"]["oracle_accuracy"] = [None, None]

@@ -114,13 +114,17 @@ def test_the_vote_without_isra_is_held_against_its_own_targets():
 def test_a_network_from_nothing_votes_if_it_looks_sound_beside_the_finished_source_only_model():
     """Its warm-up is no reference; without one, runs that had gone astray outvoted the others."""
     lines = [voted([0, 1, 2, 3], method="source_only"), voted([0, 1, 2, 2], method="afn"), *(
-        voted([1, 1, 1, 1], method=name) for name in ("dann", "drcn", "san"))]  # fmt: skip
-    assert elections(runs_of(lines))[0].accuracy == 0.25, "features have signals of their own"
+        voted([7, 7, 7, 7], method=name) for name in ("dann", "drcn", "san"))]  # fmt: skip
+    assert elections(runs_of(lines))[0].accuracy == 0.0, "features have signals of their own"
     for entry in lines:
         entry["config"] |= {"backbone": "small_cnn", "weights": "none"}
     (one,) = elections(runs_of(lines))
     assert {run.cell.method for run in one.members} == {"source_only", "afn"} and one.accuracy >= 0.75
-    assert elections(runs_of(lines[1:]))[0].accuracy == 0.25, "nothing to be held to"
+    assert elections(runs_of(lines[1:]))[0].accuracy == 0.0, "nothing to be held to"
+    weak = [voted([0, 2, 0, 0], method="source_only"), *(voted([0, 1, 2, 3], method=name) for name in ("afn", "san"))]
+    for entry in weak:
+        entry["config"] |= {"backbone": "small_cnn", "weights": "none"}
+    assert elections(runs_of(weak))[0].accuracy == 1.0, "who is right agrees with it only where it is right"
 
 
 def test_report_has_the_section_only_where_there_are_votes():

@@ -5,6 +5,7 @@ import io
 import os
 import struct
 import threading
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -114,7 +115,7 @@ def test_reals_a_little_above_1_are_as_bright_as_those_below():
 def test_large_images_are_decoded_one_at_a_time(tmp_path, monkeypatch):
     """Threads that decode together stay below a sum of pixels, whatever the images are."""
     for number in range(8):
-        Image.new("L", (40 if number % 2 else 10, 10)).save(tmp_path / f"{number}.png")
+        Image.new("L", (40 if number > 5 else 10, 10)).save(tmp_path / f"{number}.png")
     running, most, seen, both, to_rgb = [], [], threading.Lock(), threading.Event(), decode._to_rgb
 
     def watched(image):
@@ -134,6 +135,38 @@ def test_large_images_are_decoded_one_at_a_time(tmp_path, monkeypatch):
         list(pool.map(lambda number: decode_resized(tmp_path / f"{number}.png", 8), range(8), timeout=20))
     assert len(most) == 8 and [10, 10] in most
     assert all(together == [40] for together in most if 40 in together) and max(map(len, most)) == 2
+
+
+def test_a_large_image_does_not_wait_for_those_that_come_after_it():
+    """Small ones slipped in before it, as long as any came."""
+    room, order = decode._Room(10), []
+    large, small, first = (Image.new("L", (1, pixels)) for pixels in (10, 4, 4))
+
+    def take(image, name):
+        with room.of(image):
+            order.append(name)
+
+    with room.of(first):
+        threads = []
+        for image, name in ((large, "large"), (small, "small")):
+            threads.append(threading.Thread(target=take, args=(image, name)))
+            threads[-1].start()
+            while len(room._waiting) < len(threads):
+                time.sleep(0.001)
+        assert order == []
+    for thread in threads:
+        thread.join()
+    assert order == ["large", "small"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_does_not_wait_for_what_the_other_one_decodes():
+    with decode._room.of(Image.new("L", (1, 1000))):
+        before = decode._room._used
+        child = os.fork()
+        if not child:
+            os._exit(0 if decode._room._used == 0 else 1)
+        assert before >= 1000 and os.waitpid(child, 0)[1] == 0
 
 
 def test_too_little_memory_is_a_reason(monkeypatch):

@@ -83,6 +83,16 @@ def test_a_variant_that_is_searched_alone_has_weights_of_its_own_scale(variant, 
         spaces.make_space(config, also=["variant"], fixed=("alignment_weight",))
 
 
+@pytest.mark.parametrize("method", ["ba3us", "shot", "a2kt"])
+def test_weights_are_converted_by_the_width_of_what_is_aligned(method):
+    """SHOT aligns pooled features: by the bottleneck's width they were eight times off."""
+    place = {"dataset": "office_home", "source": "Ar", "target": "Cl", "method": method}
+    found = spaces.apply(resolve(variant="reference", **place), {"variant": "paper"})
+    wanted = resolve(variant="paper", **place)
+    for name in ("class2vec_weight", "alignment_weight"):
+        assert getattr(found, name) == pytest.approx(getattr(wanted, name))
+
+
 @pytest.mark.parametrize("name, given", [("class2vec_weight", {"class2vec_weight": 0.0}),
                                          ("backbone_multiplier", {"multipliers": {"backbone": [0.0, 1.0]}})])  # fmt: skip
 def test_nothing_is_searched_around_zero(name, given):
