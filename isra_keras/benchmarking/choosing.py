@@ -16,7 +16,7 @@ from isra_keras.benchmarking.votes import beside_source_only, unpack
 from isra_keras.benchmarking.voting import elections, votes_by_target, voting_table
 from isra_keras.errors import UserError
 from isra_keras.selection.choose import ENSEMBLE, badness, choose
-from isra_keras.selection.collapse import FRESH_LIMITS
+from isra_keras.selection.collapse import BESIDE_LIMITS
 from isra_keras.selection.committee import agreement
 
 SHOWN = ("mean_entropy", "information_maximisation", "snd", "dev")
@@ -117,7 +117,7 @@ def kept_candidate(run, runs=()):
         {name: values[index] for name, values in columns[group].items()} for group in ("scores", "signals")
     )
     one = candidate_of(run, columns["step"][index], scores, signals, columns["oracle_accuracy"][index])
-    return one if run.can_collapse else replace(one, signals=beside_source_only(run, runs), limits=FRESH_LIMITS)
+    return one if run.can_collapse else replace(one, signals=beside_source_only(run, runs), limits=BESIDE_LIMITS)
 
 
 def describe_choices(lines):

@@ -34,7 +34,7 @@ class Run:
 
     @property
     def can_collapse(self):
-        """Whether its signals can be held to `LIMITS`: not where the backbone started from nothing, see `FRESH_LIMITS`."""
+        """Whether its signals can be held to `LIMITS`: not where the backbone started from nothing, see `collapse.FRESH_LIMITS`."""
         backbone, weights = (self.line["config"].get(name) for name in ("backbone", "weights"))
         return backbone == "features" or not is_fresh(backbone, weights)
 

@@ -55,7 +55,7 @@ def unpack(vote):
 def beside_source_only(run, runs):
     """`class_signals` of a run's vote beside that of the source-only run among `runs`, of the same seed where there is one.
 
-    For `FRESH_LIMITS`: a model that is right everywhere agrees with it where it is right. Only for a network from nothing; {} for others, without votes, and for source only itself.
+    For `BESIDE_LIMITS`: a model that is right everywhere agrees with it where it is right. Only for a network from nothing; {} for others, without votes, and for source only itself.
     """
     if run.can_collapse or run.cell.row == SOURCE_ONLY or not run.line.get("vote"):
         return {}

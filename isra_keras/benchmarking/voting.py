@@ -11,7 +11,7 @@ from isra_keras.benchmarking.statistics import mean_std
 from isra_keras.benchmarking.tables import Table, Value, method_name, rows_in_order, tasks_in_order
 from isra_keras.benchmarking.votes import beside_source_only, unpack
 from isra_keras.selection.choose import badness
-from isra_keras.selection.collapse import FRESH_LIMITS, is_collapsed
+from isra_keras.selection.collapse import BESIDE_LIMITS, is_collapsed
 from isra_keras.selection.committee import agreement, vote
 
 NOTE = (
@@ -65,7 +65,7 @@ def elections(runs, members=lambda run: True):
     for place in sorted(places, key=lambda place: (order.index(place[0]), place[1])):
         group = places[place]
         voters = [run for run in group if run.line.get("vote") and members(run)
-                  and not is_collapsed(beside_source_only(run, group), FRESH_LIMITS)]  # fmt: skip
+                  and not is_collapsed(beside_source_only(run, group), BESIDE_LIMITS)]  # fmt: skip
         if voters:
             found.append(_elect(place, by_trust(voters), group))
     return found

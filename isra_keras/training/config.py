@@ -63,7 +63,7 @@ class TrainConfig:
         select: label-free score that picks the model ("last": none does).
         guard: an evaluation that looks collapsed (`selection.collapse`) is not picked before a sound one; if all do,
             the model from before adaptation is, where there is one. A network from nothing is judged once its stage on source
-            labels has made it right on half of the source.
+            labels has made it right on 70 % of the source.
         reference_quirks: repeat the oddities of the authors' code. ISRA's and BA3US's: one step more, evaluation mode in
             the step of an evaluation, the stale factor n'.
         jit_compile: whole step under XLA.

@@ -4,15 +4,15 @@ from isra_keras.selection import NEEDS_SOURCE
 from isra_keras.selection.collapse import FRESH_LIMITS, CollapseWatch
 from isra_keras.training.recipes import is_fresh
 
-KNOWS_SOURCE = 0.5
+KNOWS_SOURCE = 0.7
 """Accuracy on the source from which on a network that started from nothing has a model to go back to."""
 
 
 class Guarded:
     """The part of `Training` that judges evaluations; it needs nothing but the target's predictions.
 
-    A network that started from nothing is held to half of the limits, since a sound adaptation leaves the predictions of so
-    weak a model behind, and only where that one, trained on source labels alone, is right on half of the source.
+    A network that started from nothing is held to `FRESH_LIMITS`, since a sound adaptation leaves the predictions of so weak a
+    model behind, and only where that one, trained on source labels alone, is right on `KNOWS_SOURCE` of the source.
     """
 
     @property
@@ -46,7 +46,7 @@ class Guarded:
         return adapts and (not self.fresh or self.knows_source())
 
     def knows_source(self):
-        """Whether the last model before adaptation is right on half of the source."""
+        """Whether the last model before adaptation is right on `KNOWS_SOURCE` of the source."""
         names = {stage.name for stage in self.stages[:-1] if stage.source_only}
         found = [entry["scores"].get("source_accuracy") for entry in self.history if entry["stage"] in names]
         return bool(found) and (found[-1] or 0.0) >= KNOWS_SOURCE

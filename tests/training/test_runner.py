@@ -259,6 +259,7 @@ def test_collapse_is_told_unless_the_source_model_is_too_weak_to_compare_with(tm
 
     monkeypatch.setattr(CollapseWatch, "check", runaway)
     monkeypatch.setattr(guarded, "KNOWS_SOURCE", knows)
+    monkeypatch.setattr(guarded, "FRESH_LIMITS", None)  # of five classes one is a fifth
     if kind == "features":
         train(tmp_path / "run")
     else:
