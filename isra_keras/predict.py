@@ -291,10 +291,9 @@ def _names(folder, passed=None):
 
 def _others(passed):
     """A sentence about files that were passed over, "" if there are none."""
-    from isra_keras.data.own_folders import list_of_endings
+    from isra_keras.data.own_folders import other_files
 
-    phone = " Convert photos of a phone (.heic) to JPEG first." if {".heic", ".heif"} & set(passed) else ""
-    return f" Passed over {list_of_endings(passed)}.{phone}" if passed else ""
+    return f" Passed over {other_files(passed)}" if passed else ""
 
 
 def _feature_rows(inputs, width, known):

@@ -47,6 +47,30 @@ def test_table_of_methods_is_that_of_the_results():
     assert f"**{own[0]}** | | | **{own[1]}**" in README
 
 
+def test_sentences_on_the_embedded_data_and_on_all_are_those_of_the_results():
+    text, rounded = " ".join(README.split()), lambda cell: f"{Decimal(cell.split()[0]).quantize(Decimal('0.1'), ROUND_HALF_UP)}"
+    plain, votes = results("glyphs: label-free selection"), results("glyphs: models voting together")
+    guarded, overall = results("glyphs: the guard of `train`"), results("all data sets: models voting together")
+    gains = {name: row["all"] for name, row in results("glyphs: ISRA against without, label-free selection").items()}
+    vote = votes["Vote of all models"]
+    assert Decimal(vote["worst against source only, last"]) > 0
+    averages = {name: row["Avg"] for name, row in plain.items() if row["Avg"] != "–"}
+    best = sorted(averages, key=lambda name: float(averages[name]))[-2:]
+    assert best == ["SHOT", "SHOT + ISRA (paper)"]
+    assert (f"The vote has {rounded(vote['mean accuracy'])} and is nowhere below source only ({rounded(plain['Source only']['Avg'])}); "
+            f"the best single models are SHOT + ISRA ({rounded(averages[best[1]])}) and SHOT ({rounded(averages[best[0]])}).") in text
+    ours, pada, afn = (rounded(gains[f"{name} + ISRA (paper)"].lstrip("+-")) for name in ("BA3US", "PADA", "AFN"))
+    assert f"gives BA3US {ours} (p 0.06) and costs PADA {pada} and AFN {afn} (p 0.03 each)" in text
+    weak = [float(averages[name]) for name in ("DRCN", "DANN", "MWPDA")]
+    assert f"collapse there ({min(weak):.1f} to {max(weak):.1f})" in text
+    assert f"would bring DRCN to {rounded(guarded['DRCN']['with the guard'])}" in text
+    singles = [float(row["mean accuracy"]) for name, row in overall.items() if "ote of all" not in name]
+    everything, etn = (rounded(overall[name]["mean accuracy"]) for name in ("Vote of all models", "ETN"))
+    assert float(overall["ETN"]["mean accuracy"]) == max(singles)
+    below = [rounded(overall["Vote of all models"][f"worst against source only, {which}"].lstrip("-")) for which in ("last", "selected")]
+    assert f"{everything}, at most {below[0]} below source only ({below[1]}); the best single method (ETN) {etn}" in text
+
+
 @pytest.mark.slow
 def test_results_are_what_their_own_command_makes(tmp_path, monkeypatch):
     from isra_keras.benchmark import main

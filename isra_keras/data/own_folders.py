@@ -192,7 +192,7 @@ def _labelled_folder(folder, names, classes, on_bad_image):
         if not counts[label]:
             others = Counter()
             image_folder.image_files(place, passed=others)
-            advice = f", but {list_of_endings(others)}. Convert them" if others else ". Add images"
+            advice = f", but {_list_of_endings(others)}. Convert them" if others else ". Add images"
             raise UserError(f"Expected images in every class folder; '{place}' holds none{advice} or remove the folder.")
     _warn_of_others(folder, passed)
     domain = make_domain(_base(folder), classes, files, labels, folder, on_bad_image)
@@ -227,7 +227,7 @@ def _unlabelled_folder(folder, classes, sub_folders, on_bad_image):
     passed = Counter()
     files = image_folder.image_files(folder, passed=passed)
     if not files:
-        others = f", {list_of_endings(passed)}: convert them" if passed else ""
+        others = f", {_list_of_endings(passed)}: convert them" if passed else ""
         raise UserError(f"Expected images in the target; {image_folder.describe(folder)}{others}.")
     if sub_folders:
         nearly = [near for name in sub_folders if (near := _near(name, classes))]
@@ -240,7 +240,13 @@ def _unlabelled_folder(folder, classes, sub_folders, on_bad_image):
     return make_domain(_base(folder), classes, files, [-1] * len(files), folder, on_bad_image)
 
 
-def list_of_endings(others):
+def other_files(others):
+    """ "3 files with other endings (...); readable are JPEG, .... Convert photos ...", of a Counter of endings."""
+    phone = " Convert photos of a phone (.heic) to JPEG first." if {".heic", ".heif"} & set(others) else ""
+    return f"{_list_of_endings(others)}.{phone}"
+
+
+def _list_of_endings(others):
     """ "3 files with other endings (2 .heic, 1 .txt); readable are JPEG, ..."."""
     kinds = ", ".join(f"{count} {ending or 'without one'}" for ending, count in others.most_common(4))
     files = "1 file with another ending" if sum(others.values()) == 1 else f"{sum(others.values())} files with other endings"
@@ -249,8 +255,7 @@ def list_of_endings(others):
 
 def _warn_of_others(folder, others):
     if others:
-        phone = " Convert photos of a phone (.heic) to JPEG first." if {".heic", ".heif"} & set(others) else ""
-        warnings.warn(f"{_base(folder)}: passed over {list_of_endings(others)}.{phone}", stacklevel=6)
+        warnings.warn(f"{_base(folder)}: passed over {other_files(others)}", stacklevel=6)
 
 
 def _base(folder):
