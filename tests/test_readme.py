@@ -63,6 +63,9 @@ def test_sentences_on_the_embedded_data_and_on_all_are_those_of_the_results():
     assert f"gives BA3US {ours} (p 0.06) and costs PADA {pada} and AFN {afn} (p 0.03 each)" in text
     weak = [float(averages[name]) for name in ("DRCN", "DANN", "MWPDA")]
     assert f"collapse there ({min(weak):.1f} to {max(weak):.1f})" in text
+    low = [rounded(averages[name]) for name in ("A2KT", "SLM")]
+    assert max(map(float, low)) < float(averages["Source only"])
+    assert f"A2KT ({low[0]}) and SLM ({low[1]}) stay below source only" in text
     assert f"would bring DRCN to {rounded(guarded['DRCN']['with the guard'])}" in text
     singles = [float(row["mean accuracy"]) for name, row in overall.items() if "ote of all" not in name]
     everything, etn = (rounded(overall[name]["mean accuracy"]) for name in ("Vote of all models", "ETN"))
