@@ -122,14 +122,15 @@ def _standing(entry, final_stage):
 
 
 def choices(history, selected_step, final_stage):
-    """(selected, last, oracle) `Choice`s; the last and the oracle's are of the final stage."""
+    """(selected, last, oracle) `Choice`s; the last is of the final stage, the oracle's of it or the selected one itself, which
+    may be from before adaptation: it would not bound that from above."""
 
     def choice(entry):
         return Choice(entry["step"], entry.get("oracle_accuracy"), entry["scores"])
 
     selected = next(entry for entry in history if entry["step"] == selected_step)
     history = [entry for entry in history if entry["stage"] == final_stage]
-    labelled = [entry for entry in history if entry.get("oracle_accuracy") is not None]
+    labelled = [entry for entry in (*history, selected) if entry.get("oracle_accuracy") is not None]
     oracle = choice(max(labelled, key=lambda entry: entry["oracle_accuracy"])) if labelled else None
     return choice(selected), choice(history[-1]), oracle
 
