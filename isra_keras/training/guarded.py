@@ -40,10 +40,15 @@ class Guarded:
             self.checkpoints.save_reference(self.step, self.watch.reference)
         return signals
 
+    @property
+    def adapts(self):
+        """Whether the run learns from more than source labels; plain source only never does, whatever warm-up it has."""
+        plain = self.config.method == "source_only" and not self.config.semantic
+        return not plain and (len(self.stages) > 1 or not self.model.method.starts_on_source)
+
     def can_collapse(self):
         """Whether the signals mean something: the run adapts, and from a source model that is worth keeping."""
-        adapts = len(self.stages) > 1 or not self.model.method.starts_on_source
-        return adapts and (not self.fresh or self.knows_source())
+        return self.adapts and (not self.fresh or self.knows_source())
 
     def knows_source(self):
         """Whether the last model before adaptation is right on `KNOWS_SOURCE` of the source."""
@@ -67,5 +72,5 @@ class Guarded:
     def needs_source(self):
         """Whether this evaluation predicts the source as well."""
         guarded = self.config.guard and not self.config.reference_quirks and self.at_last_before_adaptation
-        judged = self.fresh and guarded and self.config.method != "source_only"
+        judged = self.fresh and guarded and self.adapts
         return judged or self.model.method.needs_source_evaluation or self.config.select in NEEDS_SOURCE

@@ -315,6 +315,14 @@ def test_if_all_collapse_the_model_from_before_adaptation_is_kept(tmp_path, coll
     assert load_run(tmp_path / "run")[1]["selected_step"] == 4
 
 
+def test_source_only_has_not_collapsed_by_adapting(tmp_path, collapsing, capsys):
+    """With a warm-up it was held to that one's model, warned of, and told to be compared with source only."""
+    collapsing(6, 8)
+    result = train(tmp_path / "run", method="source_only", warmup=0.5, eval_interval=2)
+    assert result.selected.step > 4 and "may have collapsed" not in capsys.readouterr().err
+    assert not any("collapsed" in entry for entry in lines(tmp_path / "run", "eval"))
+
+
 def test_without_a_stage_before_the_best_of_the_collapsed_is_kept(tmp_path, finished, collapsing):
     collapsing(4, 8, 12)
     assert train(tmp_path / "run", iterations=12, semantic=True).selected == finished[1].selected
