@@ -1,10 +1,13 @@
 """What the guard of `train` would have kept of a benchmark's runs, which train without it: does it do good, does it do harm.
 
-Only for runs on images, whose signals were taken against their own model from before adaptation, as `train` takes them.
+Only for runs on images that `train` would have guarded and that were not, whose signals were taken against their own model from
+before adaptation, as `train` takes them.
 """
 
+from isra_keras.benchmarking.grid import FOLDERS
 from isra_keras.benchmarking.statistics import mean_std
 from isra_keras.benchmarking.tables import Table, Value, method_name, rows_in_order
+from isra_keras.benchmarking.votes import SOURCE_ONLY
 from isra_keras.methods import get_method
 from isra_keras.model import WARMUP
 from isra_keras.selection.collapse import FRESH_LIMITS, LIMITS, collapse_reasons
@@ -43,7 +46,7 @@ def guard_table(runs, title):
     """`Table` of `guarded_pick` beside what was picked, a row for each method; without rows where no run has such a pick."""
     rows, every = [], []
     for row in rows_in_order(runs):
-        own = [run for run in runs if run.cell.row == row and run.line["config"].get("backbone") != "features"]
+        own = [run for run in runs if run.cell.row == row and _is_for_the_guard(run)]
         found = [(run.accuracy["selected"], *pick) for run in own if (pick := guarded_pick(run)) is not None]
         if found:
             rows.append(_row(method_name(row), found))
@@ -51,6 +54,13 @@ def guard_table(runs, title):
     rows += [_row("all", every)] if len(rows) > 1 else []
     columns = ["Method", "runs", "collapsed", "as picked", "with the guard", "largest gain", "largest loss"]
     return Table(title, columns, rows, NOTE)
+
+
+def _is_for_the_guard(run):
+    """Whether a run trained without a guard where `train` has one, and its signals are those that `train` takes."""
+    config = run.line["config"]
+    probed = config.get("backbone") == "features" or config.get("freeze_backbone") and run.cell.dataset != FOLDERS
+    return not (probed or config.get("guard") or config.get("reference_quirks") or run.cell.row == SOURCE_ONLY)
 
 
 def _row(name, found):

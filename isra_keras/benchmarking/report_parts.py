@@ -32,6 +32,9 @@ def note_of_selection(runs):
     picked = "the lowest mean entropy of its predictions on the target" if selects == ["mean_entropy"] else " or ".join(selects)
     note = (f"The checkpoint of every run was picked by {picked}, without target labels. Mean ± std over seeds, in per cent. Δ, "
             "win/tie/loss and p compare ISRA with the same method without it, paired over task × seed.")  # fmt: skip
+    if any(run.line["config"].get("guard") and not run.line["config"].get("reference_quirks") for run in runs):
+        note += (" Under the guard against collapse: of the evaluations that do not look collapsed, or the model from before "
+                 "adaptation.")  # fmt: skip
     if not any(run.line["config"].get("guard", False) for run in runs) and runs[0].cell.dataset != FOLDERS:
         note += " Runs of a benchmark train without the guard against collapse that `train` has: methods are seen as they are."
     return note

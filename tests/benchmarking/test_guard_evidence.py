@@ -41,3 +41,24 @@ def test_table_has_gain_and_loss_and_only_runs_with_a_refuge():
     assert rows["DANN"][6].mean == pytest.approx(40) and rows["all"][1] == "3"
     assert "What the guard of `train` would have kept" in build_report(lines)[0]
     assert "guard of `train`" not in build_report([line()])[0], "features have another reference there"
+
+
+@pytest.mark.parametrize("config", [{"guard": True}, {"freeze_backbone": True}, {"guard": False, "reference_quirks": True}])
+def test_only_runs_without_the_guard_that_train_would_have_guarded(config):
+    """A user's own runs stood there as picked without a guard; features of a frozen backbone are held to another reference."""
+    kept, left = fresh(), fresh(method="cdan")
+    left["config"] |= config
+    assert [row[0] for row in guard_table(runs_of([kept, left]), "t").rows] == ["DANN"]
+
+
+def test_source_only_is_not_guarded():
+    assert not guard_table(runs_of([fresh(method="source_only")]), "t").rows
+
+
+def test_selection_under_the_guard_is_told():
+    entry = fresh(dataset="folders", task="a-b")
+    entry["config"]["guard"] = True
+    told = "of the evaluations that do not look collapsed, or the model from before adaptation"
+    text = build_report([entry])[0]
+    assert told in text and "train without the guard" not in text
+    assert told not in build_report([fresh()])[0]
