@@ -140,15 +140,16 @@ def voting_table(runs, title, failed=()):
         rows.append(_row(name, [one.accuracy for one in plain], [one.source_only for one in plain]))
     rows.append(_row("The one that agrees most with the vote of all", [one.standing[1] for one in found], source))
     rows.append(_row("Shipped (ensemble)", [one.accuracy for one in deliveries(runs)], source))
-    singles = {
-        row: mean_std(run.accuracy["selected"] for run in runs if run.cell.row == row)[0] for row in rows_in_order(runs)
-    }
-    best = max(singles, key=singles.get)
+    singles = {row: [run.accuracy["selected"] for run in runs if run.cell.row == row] for row in rows_in_order(runs)}
+    whole = {row: mean_std(accuracies)[0] for row, accuracies in singles.items() if len(accuracies) == len(found)}
     members = [len(one.members) for one in found]
     note = NOTE + (
-        f"Over {len(found)} pairs of task and seed, of {len(singles)} models {min(members)} to {max(members)} with a vote. The "
-        f"best single one in hindsight, which nobody knows without labels, is {method_name(best)} with {100 * singles[best]:.2f}."
+        f"Over {len(found)} pairs of task and seed, of {len(singles)} models {min(members)} to {max(members)} with a vote."
     )
+    if whole:
+        best = max(whole, key=whole.get)
+        note += (f" The best single one in hindsight, which nobody knows without labels, is {method_name(best)} with "
+                 f"{100 * whole[best]:.2f}.")  # fmt: skip
     return Table(title, ["Model", "mean accuracy", *HARM_COLUMNS], rows, note, best=(1,))
 
 
