@@ -216,6 +216,22 @@ def check_same_folders(store, folders):
                         "--out.")  # fmt: skip
 
 
+def check_names(lines):
+    """Refuses lines of several pairs of folders of one name, which a table would take for one task.
+
+    Raises:
+        UserError: names the task. Folders that moved, with all that lay in them, are the same.
+    """
+    seen = {}
+    for line in lines:
+        if line.get("folders") and "data" in line:
+            task, (folders, data) = line["cell"]["task"], (line["folders"], line["data"])
+            known = seen.setdefault(task, (folders, data))
+            if known[0] != folders and known[1] != data:
+                raise UserError(f"Expected folders of different names; those of '{task}' are two pairs that differ. Give the files of "
+                                "one pair at a time.")  # fmt: skip
+
+
 def _finished(store, cells):
     """How many of the cells have succeeded."""
     done = store.done()
@@ -253,7 +269,9 @@ def _read_results(args):
     """--report, --choose."""
     from isra_keras.benchmarking.store import latest, read_lines
 
-    lines = list(latest(read_lines(args.report or args.choose)).values())
+    lines = read_lines(args.report or args.choose)
+    check_names(lines)
+    lines = list(latest(lines).values())
     if args.choose:
         from isra_keras.benchmarking.choosing import describe_choices
 

@@ -218,6 +218,36 @@ def test_only_models_on_the_photos_of_the_newest_vote(digests, left):
     assert said.count(", seed 0 |") == 4 - left and ("let all" in said) == (left < 2)
 
 
+def of_folders(task, folders, *names):
+    """Lines of models on own folders, told apart by an id and by their photos."""
+    return [line(task, name, dataset="folders", accuracies=(None,), entropies=(0.2,))
+            | {"folders": folders, "target_files": folders, "data": {"classes": [2, folders]}} for name in names]  # fmt: skip
+
+
+def test_a_choice_for_each_pair_of_folders():
+    """The folders of the file that came last alone had one; the others' models were said to be of photos that had changed."""
+    said = describe_choices(of_folders("a-b", "1", "source_only", "afn") + of_folders("c-d", "2", "san", "drcn"))
+    assert said.count("best of 2 sound candidates") == 2 and "Left out" not in said
+    assert said.index("**c-d**") < said.index("**a-b**"), "the newest first"
+    changed = of_folders("c-d", "2", "etn")
+    changed[0]["target_files"] = "before"
+    said = describe_choices(changed + of_folders("a-b", "1", "afn") + of_folders("c-d", "2", "san", "drcn"))
+    assert said.count("Take ") == 2 and said.count("Left out: 1 of 3 models") == 1
+
+
+@pytest.mark.parametrize("option", ["--report", "--choose"])
+def test_two_pairs_of_folders_of_one_name_are_not_mixed(tmp_path, monkeypatch, option):
+    """The cells of the first file were lost without a word."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("1", "2"):
+        rows = of_folders("a-b", name, "source_only", "afn")
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    files = [str(tmp_path / "1.jsonl"), str(tmp_path / "2.jsonl")]
+    with pytest.raises(UserError, match="'a-b' .* files of one pair"):
+        benchmark.main([option, *files])
+    assert benchmark.main(["--choose", files[0]]) == 0
+
+
 def test_models_of_other_classes_do_not_vote():
     """Votes are numbers of classes: with a class more in the catalogue they would mean other ones."""
     rows = [row | {"data": {"classes": classes}} for row, classes in zip(

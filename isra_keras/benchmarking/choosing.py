@@ -121,7 +121,8 @@ def kept_candidate(run, runs=()):
 
 
 def describe_choices(lines):
-    """Text of `--choose`: Markdown tables for each dataset and setting.
+    """Text of `--choose`: Markdown tables for each dataset and setting, and for each pair of a user's own folders, of which those
+    that show the same photos to the same classes stand together.
 
     Args:
         lines: finished and failed lines, the newest one last.
@@ -135,8 +136,11 @@ def describe_choices(lines):
         raise UserError("Expected finished cells to choose from; there are none.")
     parts = []
     own = [run for runs in groups.values() for run in runs if run.cell.dataset == FOLDERS]
-    if own:
-        parts.append(describe_runs(own, [run.line for run in finished if run.cell.dataset == FOLDERS][-1]))
+    for newest in [run.line for run in finished if run.cell.dataset == FOLDERS][::-1]:
+        if any(run.line is newest for run in own):
+            here = [comparable(run.line, newest) or run.line.get("folders") == newest.get("folders") for run in own]
+            parts.append(describe_runs([run for run, stays in zip(own, here) if stays], newest))
+            own = [run for run, stays in zip(own, here) if not stays]
     for title, runs in groups.items():
         if runs[0].cell.dataset == FOLDERS:
             continue
