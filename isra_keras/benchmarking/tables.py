@@ -196,7 +196,7 @@ def _against_without(runs, row, choice):
         return [""] * 4
     found = paired(first, second)
     return [
-        Value(100 * found.difference, signed=True, count=found.count),
+        Value(100 * found.difference, signed=True),
         f"{found.wins}/{found.ties}/{found.losses}",
         p_text(found.p_t),
         p_text(found.p_wilcoxon),

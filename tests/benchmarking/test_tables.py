@@ -77,3 +77,10 @@ def test_an_average_of_fewer_seeds_says_so():
             for seed in (0, 1) if (task, method, seed) != ("A-P", "drcn", 1)]  # fmt: skip
     assert "Avg of fewer seeds than the others' 2, since cells are missing: DRCN (1)." in accuracy_table(runs_of(rows), "last", "t").note
     assert "fewer" not in accuracy_table(runs_of(rows[:4]), "last", "t").note
+
+
+def test_pairs_of_task_and_seed_are_no_seeds():
+    """The CSV said that a gain over two tasks and two seeds was of four seeds."""
+    rows = csv.DictReader(io.StringIO(to_csv([accuracy_table(two_seeds(), "selected", "t")])))
+    seeds = {row["column"]: row["seeds"] for row in rows if row["row"] == "BA3US + ISRA (paper)"}
+    assert seeds["Avg"] == "2" and seeds["Δ"] == ""
