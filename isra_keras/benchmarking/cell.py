@@ -159,7 +159,7 @@ class CellTraining(Training):
         self.data_threads, self.report, self.light, self.kept = threads, progress, light, kept
         self.probe = None if kept else reference_predictions(config, task)
         self.watch = self.make_watch(self.probe)
-        self.seen, self.voting, self.vote, self.considered = None, None, None, 0
+        self.seen, self.voting, self.vote, self.considered, self.resumed_at = None, None, None, 0, 0
         if not kept:
             self.events = _Nothing()
         if light:
@@ -212,7 +212,7 @@ class CellTraining(Training):
 
     def restore(self):
         found = not self.light and super().restore()
-        self.considered = len(self.history)
+        self.considered, self.resumed_at = len(self.history), self.step if found else 0
         return found
 
     def leave_stage(self):
@@ -241,6 +241,7 @@ class CellTraining(Training):
             },
             "evaluations": columns(self.history),
             "vote": self.vote,
+            **({"resumed_at": self.resumed_at} if self.resumed_at else {}),  # the seconds are those since then
             "train_seconds": round(self.train_seconds + self.wait_seconds, 2),
             "evaluation_seconds": round(self.evaluation_seconds, 2),
             "steps_per_second": round(self.steps / (self.train_seconds + self.wait_seconds or 1.0), 1),

@@ -170,23 +170,26 @@ def cost_table(runs, title):
     rows = []
     for row in rows_in_order(runs):
         every = [run.line for run in runs if run.cell.row == row]
-        lines = [line for line in every if not line.get("warm")] or every
-        fastest = min(lines, key=lambda line: line["seconds"])
+        lines = [line for line in every if not (line.get("warm") or line.get("resumed_at"))] or every
+        whole = [line for line in lines if not line.get("resumed_at")]
+        fastest = min(whole, key=lambda line: line["seconds"], default={})
         rate = max(line["steps_per_second"] for line in lines)
         rows.append([
             method_name(row),
             Value(1000 / rate if rate else None, digits=1),
-            Value(fastest["seconds"], digits=1),
-            Value(fastest["evaluation_seconds"], digits=1),
+            Value(fastest.get("seconds"), digits=1),
+            Value(fastest.get("evaluation_seconds"), digits=1),
             Value(min(line["peak_memory_mb"] for line in lines), digits=0),
             "/".join(str(number) for number in sorted({line["threads"] for line in lines})),
             str(len(lines)),
         ])  # fmt: skip
     columns = ["Method", "s per 1,000 iterations", "s per cell", "of it evaluating", "peak memory (MB)", "threads", "cells"]
+    went_on = " Cells that were interrupted know only the time since they went on, and are left out too."
     return Table(title, columns, rows, "The fastest of the method's cells; seconds include compiling. Peak memory: the "
                  "smallest of them, of the whole process, which keeps some of the cells before. Cells that took over the "
                  "compiled steps of another are left out. Rows of other threads, or of few cells, are no comparison: "
-                 "benchmarks/method_costs.py makes one, each method in a fresh process.")  # fmt: skip
+                 "benchmarks/method_costs.py makes one, each method in a fresh process."
+                 + went_on * any(run.line.get("resumed_at") for run in runs))  # fmt: skip
 
 
 def _against_without(runs, row, choice):

@@ -130,6 +130,7 @@ def test_images_keep_checkpoints_and_go_on(tmp_path, monkeypatch):
     assert line["vote"]["step"] == 2, "a vote of before is remembered"
     assert taken == [0, 1, 2, 3, 2, 3], "goes on from the checkpoint of step 2"
     assert line["evaluations"]["step"] == [2, 4] and line["status"] == "done"
+    assert line["resumed_at"] == 2, "its seconds are of the rest alone"
     assert not list(tmp_path.iterdir()), "a finished run's checkpoints are removed"
 
 

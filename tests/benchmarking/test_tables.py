@@ -84,3 +84,12 @@ def test_pairs_of_task_and_seed_are_no_seeds():
     rows = csv.DictReader(io.StringIO(to_csv([accuracy_table(two_seeds(), "selected", "t")])))
     seeds = {row["column"]: row["seeds"] for row in rows if row["row"] == "BA3US + ISRA (paper)"}
     assert seeds["Avg"] == "2" and seeds["Δ"] == ""
+
+
+def test_a_cell_that_went_on_is_not_the_fastest():
+    """Its seconds are those since it went on."""
+    rest = line(seed=1) | {"seconds": 0.5, "evaluation_seconds": 0.1, "steps_per_second": 90.0, "resumed_at": 10}
+    table = cost_table(runs_of([line(), rest]), "t")
+    assert [cell.text() for cell in table.rows[0][1:4]] == ["10.0", "3.0", "1.0"] and table.rows[0][-1] == "1"
+    assert "interrupted" in table.note and "interrupted" not in cost_table(runs_of([line()]), "t").note
+    assert [cell.text() for cell in cost_table(runs_of([rest]), "t").rows[0][1:4]] == ["11.1", "–", "–"]
