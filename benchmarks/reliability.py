@@ -92,7 +92,7 @@ def report(lines):
     """Markdown of all lines: one row a probe."""
     measured = [line for line in lines.values() if "failed" not in line]
     versions = {package: "/".join(sorted({line[package] for line in measured})) for package in PACKAGES}
-    commits = sorted({line["commit"] for line in measured})
+    commits = sorted({line["commit"] or "unknown" for line in measured})  # outside of git
     sizes = " / ".join(sorted({f"{line['parameters']:,}" for line in measured if "parameters" in line}))
     head = [
         "# The same faults, side by side",

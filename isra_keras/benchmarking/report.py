@@ -91,7 +91,7 @@ def setting(runs):
         values = list(dict.fromkeys(short(name, str(config.get(name))) for config in configs))
         shared.append(f"{name.replace('_', ' ')} {'/'.join(values)}")
     seeds = sorted({run.cell.seed for run in runs})
-    commits = list(dict.fromkeys(str(run.line.get("commit")) for run in runs))
+    commits = list(dict.fromkeys(run.line.get("commit") or "unknown" for run in runs))
     versions = list(dict.fromkeys(tuple(run.line["versions"].items()) for run in runs))
     software = "; ".join(", ".join(f"{name} {number}" for name, number in one) for one in versions)
     devices = ", ".join(sorted({f"{run.line['device']} ({run.line['threads']} threads)" for run in runs}))

@@ -113,3 +113,8 @@ def test_a_tie_does_not_depend_on_the_order_of_the_lines():
     equal = [line(method=name, accuracies=(0.5, 0.6)) for name in ("dann", "afn", "san", "source_only")]
     assert build_report(equal, "c")[0] == build_report(equal[::-1], "c")[0]
     assert describe_choices(equal) == describe_choices(equal[::-1])
+
+
+def test_lines_from_outside_of_git_say_so():
+    """ "Commit None" stood there for whoever had installed the package."""
+    assert "Commit abc1234, unknown;" in build_report([line(), line(seed=1) | {"commit": None}])[0]

@@ -41,6 +41,13 @@ def test_the_committed_report_is_made_of_the_committed_lines():
     assert not re.search(r"not run|probe failed|/tmp|/home|site-packages", text)
 
 
+def test_lines_from_outside_of_git_make_a_report():
+    """After all probes had run it ended in a traceback."""
+    lines = read_lines(ROOT / "benchmarks" / "results" / "reliability.jsonl")
+    lines["kill", "ours"]["commit"] = None
+    assert ", unknown." in report(lines)
+
+
 def test_what_is_quoted(tmp_path):
     error = f"OSError: no '{tmp_path}/a' in /usr/lib/x.py, pid 0x7f00aa"
     errors = f"noise\nTraceback (most recent call last):\n  File x\n{error}\n"
