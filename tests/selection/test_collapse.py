@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from isra_keras.selection.collapse import (
+    FRESH_LIMITS,
     LIMITS,
     CollapseWatch,
     class_signals,
@@ -90,3 +91,13 @@ def test_watch_warns_once_when_a_run_turns_bad_and_again_after_recovery():
         watch.check(step, logits_of(predictions))
     assert len(said) == 2 and said[0].startswith("step 2: the adaptation may have collapsed: ")
     assert watch.reasons and watch.signals["agreement"] == 0.25
+
+
+@pytest.mark.parametrize("shown, seen", [(7, False), (11, True)])
+def test_what_the_wide_limits_of_a_network_from_nothing_do_not_see(shown, seen):
+    """All rows in one class: README and `FRESH_LIMITS` say from how many classes on that is noticed."""
+    labels = np.arange(40 * shown) % shown
+    one_class = np.zeros((len(labels), 20))
+    one_class[:, 0] = 20.0
+    signals = collapse_signals(one_class, np.eye(20)[labels])
+    assert bool(collapse_reasons(signals, FRESH_LIMITS)) == seen and collapse_reasons(signals)
