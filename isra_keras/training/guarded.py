@@ -63,7 +63,9 @@ class Guarded:
     @property
     def at_last_before_adaptation(self):
         """Whether this is the step from which on it adapts."""
-        return self.before_adaptation and self.local == self.lengths[self.stage]
+        # A warm-up may be followed by a source stage of the method's own, IWAN's.
+        last = self.before_adaptation and not self.stages[self.stage + 1].source_only
+        return last and self.local == self.lengths[self.stage]
 
     def may_be_kept(self):
         """Whether this evaluation may be selected: those of the final stage, and the last before adaptation as a refuge."""
