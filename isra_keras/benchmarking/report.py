@@ -5,7 +5,14 @@ from pathlib import Path
 from isra_keras import paper_results
 from isra_keras.benchmarking import evidence
 from isra_keras.benchmarking.guard_evidence import guard_table
-from isra_keras.benchmarking.report_parts import failures_of, groups_of, note_of, note_of_selection, short
+from isra_keras.benchmarking.report_parts import (
+    failures_of,
+    groups_of,
+    note_of,
+    note_of_changed_folders,
+    note_of_selection,
+    short,
+)
 from isra_keras.benchmarking.settings import differing, setting_of
 from isra_keras.benchmarking.shipping import deliveries, delivery_table, rules_table, summary_table
 from isra_keras.benchmarking.statistics import mean_std, paired, pairs_of, runs_of
@@ -98,7 +105,7 @@ def setting(runs):
     hours = sum(run.line["seconds"] for run in runs) / 3600
     return (
         f"{len(runs)} cells, seeds {', '.join(map(str, seeds))}; {', '.join(shared)}. Commit {', '.join(commits)}; {software}; "
-        f"{devices}; {hours:.1f} process hours."
+        f"{devices}; {hours:.1f} process hours.{note_of_changed_folders(runs)}"
     )
 
 

@@ -40,6 +40,17 @@ def note_of_selection(runs):
     return note
 
 
+def note_of_changed_folders(runs):
+    """A sentence where cells of a user's own folders were trained on different photos; "" for all others."""
+    known = {}
+    for run in runs:
+        if "data" in run.line:
+            known.setdefault(run.cell.task, set()).add(json.dumps(run.line["data"], sort_keys=True))
+    changed = [task for task, found in known.items() if len(found) > 1]
+    return (f" The folders of {', '.join(changed)} changed between its cells, whose accuracies are not comparable; --choose compares those "
+            "of the newest photos alone.") if changed else ""  # fmt: skip
+
+
 def failures_of(lines, runs):
     """{(row, (task, seed))} of the failed lines that belong to a group of runs."""
     kinds = {(run.cell.dataset, as_given(run.cell.overrides)) for run in runs}

@@ -118,3 +118,14 @@ def test_a_tie_does_not_depend_on_the_order_of_the_lines():
 def test_lines_from_outside_of_git_say_so():
     """ "Commit None" stood there for whoever had installed the package."""
     assert "Commit abc1234, unknown;" in build_report([line(), line(seed=1) | {"commit": None}])[0]
+
+
+def test_photos_that_changed_between_two_cells_are_told():
+    """`--choose` leaves the older ones out; here they stood side by side without a word."""
+
+    def own(method, target):
+        return line("a-b", method, dataset="folders") | {"data": {"classes": [2, "c"], "source": [4, "s"], "target": target}}
+
+    told = "The folders of a-b changed between its cells"
+    assert told in build_report([own("afn", [3, "x"]), own("drcn", [4, "y"])])[0]
+    assert told not in build_report([own("afn", [3, "x"]), own("drcn", [3, "x"])])[0]
