@@ -8,7 +8,8 @@ on the device, in float32 (as the backend multiplies it: JAX with TensorFloat-32
 mixed_float16; (b) the semantic step alone against a PyTorch loop over topics (benchmarks/topic_loop.py) and against the
 three batched products that it cannot do without; (c) what a large matrix product reaches. `ceiling_share`: how much of
 that (a) with ISRA and (b) reach in the same precision; counted are convolutions and products, forward and twice backward.
-Sides take turns in one process, medians count. Lines go to benchmarks/results/gpu_step.jsonl; other devices' stay.
+Sides take turns in one process, medians count. Lines go to benchmarks/results/gpu_step.jsonl as they come, in the place of
+those of the same device, backend and sizes; all others stay.
 """
 
 import argparse
@@ -16,15 +17,15 @@ import importlib.util
 import json
 import math
 import os
-import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-RESULTS = ROOT / "benchmarks" / "results" / "gpu_step.jsonl"
+import measure
+
+BACKENDS = ("jax", "torch")
+KEYS = ("kind", "device", "backend", "precision", "backbone", "depth", "topics", "rows")
 FULL = {"backbone": "resnet50", "side": 224, "rows": [36, 36, 9], "feature_dim": 512, "num_topics": 256, "width": 128,
         "classes": 65, "steps": 12, "sizes": [[512, 256], [256, 64], [2048, 64], [2048, 16]], "counts": [81, 512],
         "product": 8192}  # fmt: skip
@@ -41,23 +42,28 @@ def main():
     parser.add_argument("--one", help=argparse.SUPPRESS)  # one process's measurements, as JSON
     args = parser.parse_args()
     if args.one:
-        for line in measure(**json.loads(args.one)):
+        for line in measured(**json.loads(args.one)):
             print("LINE " + json.dumps(line), flush=True)
         return
-    lines, out = collect(args), args.out or (None if args.quick else RESULTS)
-    if out and lines:
-        devices = {line["device"] for line in lines}
-        old = [json.loads(row) for row in out.read_text(encoding="utf-8").splitlines()] if out.exists() else []
-        kept = [line for line in old if line["device"] not in devices]
-        out.write_text("".join(json.dumps(line) + "\n" for line in kept + lines), encoding="utf-8")
+    for lines in collect(args, backends_here()):
+        if args.out or not args.quick:
+            measure.renew("gpu_step", lines, KEYS, args.out)
 
 
-def collect(args):
-    """Lines of all measurements, each kind in a process of its own."""
-    chosen = os.environ.get("KERAS_BACKEND")
-    backends = [chosen] if chosen else [b for b in ("jax", "torch") if importlib.util.find_spec(b)]
+def backends_here():
+    """The backend in KERAS_BACKEND, or those that are installed."""
+    chosen = [os.environ["KERAS_BACKEND"]] if os.environ.get("KERAS_BACKEND") else BACKENDS
+    found = [name for name in chosen if name in BACKENDS and importlib.util.find_spec(name)]
+    if not found:
+        raise SystemExit(f"Expected {' or '.join(BACKENDS)} to be installed; received {', '.join(chosen)}, which can't be "
+                         "measured here. Install one of the two, and set KERAS_BACKEND to it or to nothing.")  # fmt: skip
+    return found
+
+
+def collect(args, backends):
+    """Yields the lines of each process, a kind of measurement under a backend."""
     jobs = [{"kind": "product"}, {"kind": "semantic"}, *({"kind": "step", "precision": p} for p in PRECISIONS)]
-    deadline, lines, ceilings = time.monotonic() + 60 * args.minutes, [], {}
+    deadline, ceilings = time.monotonic() + 60 * args.minutes, {}
     for job in jobs:
         for backend in backends:
             left = deadline - time.monotonic()
@@ -66,8 +72,7 @@ def collect(args):
                 continue
             found = alone(backend, job | {"quick": args.quick}, left)
             ceilings |= {(backend, line["precision"]): line["tflops"] for line in found if line["kind"] == "product"}
-            lines += [line | share_of(line, ceilings) for line in found]
-    return lines
+            yield [line | share_of(line, ceilings) for line in found]
 
 
 def share_of(line, ceilings):
@@ -101,7 +106,7 @@ def alone(backend, job, seconds):
     return lines
 
 
-def measure(kind, quick, **options):
+def measured(kind, quick, **options):
     """Yields the lines of a kind of measurement on this process's backend."""
     import keras
 
@@ -149,9 +154,7 @@ def peak_memory():
     import keras
 
     if device_name() == "cpu":
-        import resource
-
-        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        return round(measure.peak_memory())
     if keras.backend.backend() == "jax":
         import jax
 
@@ -161,16 +164,10 @@ def peak_memory():
     return round(torch.cuda.max_memory_allocated() / 2**20)
 
 
-def turns(functions, rounds, warm=2):
+def turns(functions, rounds):
     """{name: median milliseconds}; the functions take turns, so that what slows the machine slows all alike."""
-    times = {name: [] for name in functions}
-    for number in range(-warm, rounds):
-        for name, function in functions.items():
-            started = time.perf_counter()
-            wait(function())
-            if number >= 0:
-                times[name].append(1e3 * (time.perf_counter() - started))
-    return {name: statistics.median(values) for name, values in times.items()}
+    awaited = {name: lambda function=function: wait(function()) for name, function in functions.items()}
+    return {name: 1e3 * seconds for name, seconds in measure.turns(awaited, rounds, warm=2).items()}
 
 
 # ---------------------------------------------------------------- (a) a training step

@@ -9,6 +9,7 @@ import resource
 import statistics
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,13 +97,16 @@ def read(name, out=None):
 
 
 def machine():
-    """What a result depends on: {"commit", "cores", "instructions", "tensorflow", "keras"}."""
-    from importlib.metadata import version
+    """What a result depends on: {"commit", "cores", "instructions", "tensorflow" where it is installed, "keras"}."""
+    from importlib.metadata import PackageNotFoundError, version
 
     from isra_keras.benchmarking.store import commit
 
-    return {"commit": commit(), "cores": os.cpu_count(), "instructions": instructions(),
-            "tensorflow": version("tensorflow"), "keras": version("keras")}  # fmt: skip
+    versions = {}
+    for name in ("tensorflow", "keras"):
+        with suppress(PackageNotFoundError):  # gpu_step.py runs without TensorFlow
+            versions[name] = version(name)
+    return {"commit": commit(), "cores": os.cpu_count(), "instructions": instructions(), **versions}
 
 
 def instructions():

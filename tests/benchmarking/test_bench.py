@@ -139,6 +139,65 @@ def test_shares_of_the_ceiling_are_of_the_same_precision():
     assert gpu_step.share_of(line | {"precision": "mixed_float16"}, ceilings) == {}
 
 
+def gpu_line(backend, **more):
+    return {"kind": "step", "device": "Made GPU", "backend": backend, "precision": "float32", "rows": [36, 36, 9]} | more
+
+
+def test_measured_under_one_backend_the_lines_of_the_other_stay(tmp_path, monkeypatch):
+    """All lines of the device went, those of the other backend and of what failed this time too."""
+    out, other = tmp_path / "gpu_step.jsonl", gpu_line("jax", isra_ms=1.0)
+    write(out, other, gpu_line("torch", isra_ms=2.0), gpu_line("torch", precision="mixed_float16", isra_ms=3.0))
+    monkeypatch.setattr(gpu_step, "alone", lambda backend, job, left: [gpu_line(backend, isra_ms=9.0)] if job["kind"] == "semantic" else [])
+    monkeypatch.setattr(gpu_step, "backends_here", lambda: ["torch"])
+    monkeypatch.setattr(sys, "argv", ["gpu_step.py", "--out", str(out)])
+    gpu_step.main()
+    lines = [json.loads(row) for row in out.read_text(encoding="utf-8").splitlines()]
+    assert lines[0] == other and [line["isra_ms"] for line in lines] == [1.0, 9.0, 3.0]
+    assert {"commit", "keras"} <= set(lines[1])
+
+
+def test_what_was_measured_is_kept_when_the_rest_is_broken_off(tmp_path, monkeypatch):
+    def alone(backend, job, left):
+        if job["kind"] == "step":
+            raise KeyboardInterrupt
+        return [gpu_line(backend, kind=job["kind"], tflops=1.0)]
+
+    monkeypatch.setattr(gpu_step, "alone", alone)
+    monkeypatch.setattr(gpu_step, "backends_here", lambda: ["jax", "torch"])
+    monkeypatch.setattr(sys, "argv", ["gpu_step.py", "--out", str(tmp_path / "lines.jsonl")])
+    with pytest.raises(KeyboardInterrupt):
+        gpu_step.main()
+    assert [line["kind"] for line in measure.read("", tmp_path / "lines.jsonl")] == ["product"] * 2 + ["semantic"] * 2
+
+
+@pytest.mark.parametrize("chosen", [None, "tensorflow"])
+def test_without_a_backend_it_can_measure_it_says_so(monkeypatch, chosen):
+    """It ended without a word."""
+    monkeypatch.setattr(gpu_step.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    if chosen:
+        monkeypatch.setenv("KERAS_BACKEND", chosen)
+    monkeypatch.setattr(sys, "argv", ["gpu_step.py", "--quick"])
+    with pytest.raises(SystemExit, match="Expected jax or torch to be installed; received"):
+        gpu_step.main()
+
+
+def test_lines_are_kept_where_tensorflow_is_not_installed(tmp_path, monkeypatch):
+    import importlib.metadata as metadata
+
+    known = metadata.version
+
+    def version(name):
+        if name == "tensorflow":
+            raise metadata.PackageNotFoundError(name)
+        return known(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    measure.renew("", [{"kind": "step"}], ("kind",), tmp_path / "lines.jsonl")
+    (line,) = measure.read("", tmp_path / "lines.jsonl")
+    assert "tensorflow" not in line and line["keras"]
+
+
 def test_a_script_ends_at_the_deadline_with_all_that_it_started(folder, monkeypatch, capsys):
     script = folder / "slow.py"
     script.write_text("import subprocess, sys\nprint('begun', flush=True)\nsubprocess.run(['sleep', '60'])\n")
