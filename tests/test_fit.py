@@ -63,6 +63,18 @@ def test_without_the_callback_there_are_no_class_weights():
     assert int(model.has_class_weights) == 0 and np.all(model.class_weights.numpy() == 1)
 
 
+@pytest.mark.parametrize("given, said", [
+    ({"select": "source_accuracy"}, "received neither and select 'source_accuracy'"),
+    ({"select": "dev"}, "source and source_labels"),
+    ({"source": []}, "received source alone"),
+    ({"source_labels": [0]}, "received source_labels alone"),
+])  # fmt: skip
+def test_a_score_of_the_source_needs_the_source(given, said):
+    """It was found out at the first evaluation, by a KeyError: the steps before it were lost."""
+    with pytest.raises(ValueError, match=said):
+        TargetEvaluation([], **given)
+
+
 def test_endless_pairs_in_epochs_equal_one_pass():
     task, results = features_task(), []
     for epochs in (1, 3):

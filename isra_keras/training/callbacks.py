@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from isra_keras.selection import SCORES, score_all
+from isra_keras.selection import NEEDS_SOURCE, SCORES, score_all
 from isra_keras.selection.oracle import oracle_accuracy
 
 
@@ -50,7 +50,7 @@ class TargetEvaluation(keras.callbacks.Callback):
         select: name of the label-free score that picks the weights.
         restore_best: load the picked weights when training ends.
         labels: (N,) target labels, for the log alone ("oracle_accuracy"), or None.
-        source: dataset of the source, for methods that need it, or None; `source_labels`: (M,) its labels.
+        source: dataset of the source, for methods and scores that need it, or None; `source_labels`: (M,) its labels.
 
     Attributes:
         history: list of {"step", "stage", scores..., "oracle_accuracy"}.
@@ -65,6 +65,10 @@ class TargetEvaluation(keras.callbacks.Callback):
         super().__init__()
         if select not in SCORES:
             raise ValueError(f"Expected select to be one of {', '.join(SCORES)}; received {select!r}.")
+        if (source is None) != (source_labels is None) or source is None and select in NEEDS_SOURCE:
+            given = "neither" if source is source_labels else "source alone" if source_labels is None else "source_labels alone"
+            raise ValueError(f"Expected source and source_labels, both or (without select {', '.join(sorted(NEEDS_SOURCE))}) none; "
+                             f"received {given} and select {select!r}. Give both, or select by another score.")  # fmt: skip
         self.target, self.select, self.restore_best, self.labels = target, select, restore_best, labels
         self.source, self.source_labels = source, source_labels
         self.history, self.best_step, self.best_value, self._weights, self._stage = [], None, None, None, None
