@@ -260,8 +260,7 @@ class AdaptationModel(keras.Model):
 
     def logs(self, outcome):
         """What `train_step` returns, diagnostics included."""
-        logs = dict(outcome.terms, loss=outcome.total)
-        logs["learning_rate"] = ops.cast(self.optimizer.learning_rate, "float32")
+        logs = dict(outcome.terms, loss=outcome.total, learning_rate=ops.cast(self.optimizer.learning_rate, "float32"))
         for objective in self.objectives if outcome.context.stage != WARMUP else self.objectives[1:]:
             logs.update(objective.diagnostics(outcome.views, outcome.context))
         return logs
@@ -332,6 +331,8 @@ class AdaptationModel(keras.Model):
             columns["readable"].append(np.asarray(batch.get("readable", [True] * len(outputs["logits"])), bool))
             if progress is not None:
                 progress(len(outputs["logits"]))
+        if not columns["logits"]:
+            raise ValueError("Expected at least one batch to predict; received none. A generator has one pass only: give a list.")
         return Evaluation(**{name: np.concatenate(parts) for name, parts in columns.items()})
 
     def _predict(self, images):

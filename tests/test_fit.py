@@ -75,6 +75,14 @@ def test_a_score_of_the_source_needs_the_source(given, said):
         TargetEvaluation([], **given)
 
 
+def test_a_target_that_can_be_read_once_only():
+    model = make_model("source_only", semantic=False)
+    target = iter([{"images": features_task().target.arrays[:4]}])
+    assert len(model.predict_domain(target).logits) == 4
+    with pytest.raises(ValueError, match="at least one batch to predict; received none. A generator"):
+        model.predict_domain(target)
+
+
 def test_endless_pairs_in_epochs_equal_one_pass():
     task, results = features_task(), []
     for epochs in (1, 3):
