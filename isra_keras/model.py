@@ -12,7 +12,7 @@ from isra_keras.training.draws import seed_draws, seed_generators
 from isra_keras.training.optimizer import PartwiseSGD
 from isra_keras.training.replica import ALONE
 from isra_keras.training.schedules import InverseDecay
-from isra_keras.training.steps import backend_steps, within_stage
+from isra_keras.training.steps import backend_steps, batch_of, within_stage
 
 WARMUP = "warmup"
 """Name of the stage that comes before the method's own."""
@@ -276,7 +276,7 @@ class AdaptationModel(keras.Model):
         Returns:
             {name: float32 scalar tensor}.
         """
-        form = backend_steps().form_of(self, batch)
+        form = backend_steps().form_of(self, batch := batch_of(batch))
         key = (network_training, form)  # a function each: TensorFlow warns of one that is traced often
         if key not in self._compiled_steps:
             self._compiled_steps[key] = backend_steps().compile_step(self, network_training, form)

@@ -15,6 +15,7 @@ from isra_keras import (
     evaluation_dataset,
     get_method,
 )
+from isra_keras.training.steps import batch_of
 from tests.training.small_task import CLASSES, SHARED, WIDTH, features_task
 
 STEPS = 24
@@ -81,6 +82,19 @@ def test_a_target_that_can_be_read_once_only():
     assert len(model.predict_domain(target).logits) == 4
     with pytest.raises(ValueError, match="at least one batch to predict; received none. A generator"):
         model.predict_domain(target)
+
+
+@pytest.mark.parametrize("given, said", [
+    ((np.zeros((4, WIDTH), "float32"), np.zeros(4, "int32")), "as DomainPairs yields"),
+    ({"source": {}}, "received a dict of source"),
+    ((), "received tuple"),
+])  # fmt: skip
+def test_what_is_no_batch_is_told(given, said):
+    with pytest.raises(ValueError, match=said):
+        batch_of(given)
+    if isinstance(given, dict):
+        with pytest.raises(ValueError, match=said):
+            make_model("source_only", semantic=False).train_on(given)
 
 
 def test_endless_pairs_in_epochs_equal_one_pass():

@@ -13,6 +13,7 @@ three: weights that no term reaches keep their value (no decay either), and draw
 """
 
 import importlib
+from collections.abc import Mapping
 
 import keras
 
@@ -57,5 +58,16 @@ def sizes_of(model, batch):
 
 
 def batch_of(data):
-    """The batch in what a Keras data adapter yields: a generator's elements are tuples, (batch,)."""
-    return data[0] if isinstance(data, (tuple, list)) else data
+    """The batch in what a Keras data adapter yields: a generator's elements are tuples, (batch,).
+
+    Raises:
+        ValueError: arrays, or a dict without a target: what `fit` of an ordinary Keras model takes.
+    """
+    batch = data[0] if isinstance(data, (tuple, list)) and len(data) else data
+    if isinstance(batch, Mapping) and "target" in batch:
+        return batch
+    received = f"a dict of {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
+    raise ValueError(
+        "Expected batches {'source': {'images', 'labels', 'indices'}, 'target': {'images', 'indices'}}, as DomainPairs yields "
+        f"them; received {received}. Labels are part of the source, `fit` takes none beside the batches."
+    )
