@@ -173,9 +173,9 @@ class AdaptationModel(keras.Model):
         self.stage = stage
         self.step.assign(0)
         for name in NETWORK_PARTS:
-            part = self.network.get_layer(name)
-            self._frozen |= {name} if name in stage.frozen and part.trainable else set()
-            part.trainable = name not in stage.frozen and (part.trainable or name in self._frozen)
+            part, freezes = self.network.get_layer(name), name in stage.frozen
+            if part.trainable if freezes else name in self._frozen:  # setting it otherwise would thaw layers within, too
+                part.trainable, self._frozen = not freezes, self._frozen | {name} if freezes else self._frozen - {name}
         if stage.name != WARMUP:
             for objective in self.objectives:
                 objective.on_stage_begin(stage, self.network)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from isra_keras.backbones import build_network
 from isra_keras.methods import get_method
 from isra_keras.methods.ba3us import BA3US
 from isra_keras.methods.source_only import SourceOnly
@@ -302,6 +303,22 @@ def test_a_stage_thaws_only_what_a_stage_froze(tmp_path):
     network = loaded.network
     loaded.begin_stage(source)
     assert learning() == [False, True, True]
+
+
+def test_a_stage_leaves_layers_frozen_within_a_part():
+    """Who freezes the first blocks of a backbone had them trained from the first `begin_stage` on, without a word."""
+    network = build_network("small_cnn", CLASSES, 5, (32, 32, 3), "none")
+    inner = next(layer for layer in network.get_layer("backbone")._flatten_layers() if getattr(layer, "kernel", None) is not None)
+    inner.trainable = False
+    model = AdaptationModel(network, get_method("shot")(), sizes={"target": 4})
+    model.compile()
+    learns = len(model.trainable_variables)
+    for stage in model.stages():
+        model.begin_stage(stage)
+        assert not inner.trainable and network.get_layer("backbone").trainable
+    assert not network.get_layer("classifier").trainable
+    model.begin_stage(model.stages()[0])
+    assert not inner.trainable and len(model.trainable_variables) == learns
 
 
 def test_labels_in_a_column_are_labels():
