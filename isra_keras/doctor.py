@@ -138,27 +138,33 @@ def check_datasets(data_dir=None, only=None):
     """
     try:
         from isra_keras.data import tasks
+        from isra_keras.data.protocols import choose
     except ImportError as error:
         return [_row("datasets", "missing", f"can't be looked at: {_first_line(error)}")]
-    unknown = [name for name in only or () if name not in tasks.DATASETS]
-    if unknown:
-        raise UserError(f"Expected a dataset of {', '.join(tasks.DATASETS)}; received '{unknown[0]}'.")
-    return [_row(name, *_inspect(tasks, name, data_dir)) for name in only or tasks.DATASETS]
+    names = [choose(name, list(tasks.DATASETS), "dataset") for name in only or tasks.DATASETS]
+    return [_row(name, *_inspect(tasks, name, data_dir)) for name in names]
 
 
 def _inspect(tasks, name, data_dir):
     """(status, detail) of a dataset: every domain as source and as target of the one before it."""
+    from isra_keras.data.image_folder import summary
+
     domains = tasks.domain_names(name)
-    counts, place = {}, ""
+    counts, bad, places = {}, {}, []
     for source, target in zip(domains, domains[1:] + domains[:1]):
         try:
             task = tasks.load_task(name, source, target, data_dir=data_dir)
         except UserError as error:
             return "missing" if not counts else "note", str(error)
-        counts[source] = len(task.source)
-        place = place or (os.path.commonpath(task.source.paths[:2]) if task.source.paths else "")
+        counts[source] = len(task.source) + len(task.source.bad_images)
+        bad |= {item.path: item for domain in (task.source, task.target) for item in domain.bad_images}
+        if task.source.paths:
+            places += [task.source.paths[0], task.source.paths[-1]]
     found = ", ".join(f"{domain} {count:,}" for domain, count in counts.items())
-    return "ok", f"counts match: {found}" + (f" · {place}" if place else "")
+    place = f" · {os.path.commonpath(places)}" if places else ""
+    if bad:  # they are counted, and training passes over them
+        return "note", f"counts match: {found}{place}; but {summary(tuple(bad.values()))}. Copy the dataset anew."
+    return "ok", f"counts match: {found}{place}"
 
 
 def _show(report):

@@ -9,6 +9,7 @@ import pytest
 
 from isra_keras import cli, doctor
 from isra_keras.errors import UserError
+from tests.data.made import tree
 
 
 @pytest.fixture
@@ -18,8 +19,9 @@ def tasks(monkeypatch):
     def load_task(name, source, target, data_dir=None):
         if name == "absent" or (name == "partial" and source == "b"):
             raise UserError(f"Expected {name} in '{data_dir}'; it is not there. Get it from its authors.")
-        domain = types.SimpleNamespace(paths=(f"/d/{name}/1.jpg", f"/d/{name}/2.jpg"), __len__=lambda self: 7)
-        return types.SimpleNamespace(source=type("D", (), {"paths": domain.paths, "__len__": lambda self: 7})())
+        paths = tuple(f"/d/{name}/{source}/{label}/1.jpg" for label in ("bike", "mug"))
+        domain = type("D", (), {"paths": paths, "bad_images": (), "__len__": lambda self: 7})()
+        return types.SimpleNamespace(source=domain, target=domain)
 
     fake = types.SimpleNamespace(
         DATASETS={"whole": 0, "absent": 0, "partial": 0}, domain_names=lambda name: ["a", "b"], load_task=load_task
@@ -45,7 +47,7 @@ def test_healthy(tasks, capsys):
     assert (
         rows["whole"]["status"] == "ok"
         and "a 7, b 7" in rows["whole"]["detail"]
-        and "/d/whole" in rows["whole"]["detail"]
+        and rows["whole"]["detail"].endswith(" · /d/whole")  # the dataset's folder, none of a class
     )
     assert rows["absent"]["status"] == "missing" and "in 'here'" in rows["absent"]["detail"]
     assert rows["partial"]["status"] == "note"
@@ -80,6 +82,34 @@ def test_every_dependency_is_looked_for():
 def test_unknown_dataset(tasks, capsys):
     assert cli.run(doctor.main, ["--no-devices", "--dataset", "mnist"]) == 2
     assert "whole, absent, partial; received 'mnist'" in capsys.readouterr().err
+
+
+def test_a_dataset_is_named_as_train_takes_it(tasks, capsys):
+    _, report = run_json(capsys, "--dataset", "Whole")
+    assert [row["name"] for row in report["datasets"]] == ["whole"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_unreadable_images_are_no_matching_dataset(tmp_path, monkeypatch):
+    """ "ok, counts match: Art 2,426", one image less than the protocol's 2,427: the rest of a copy that was cut off."""
+    import dataclasses
+
+    from isra_keras.data import protocols
+
+    few = {"bike": 2, "mug": 2}
+    counts = {"amazon": (2, 2), "webcam": (2, 2)}
+    small = dataclasses.replace(protocols.protocols()["office31"], domains={"amazon": "A", "webcam": "W"},
+                                classes=tuple(few), shared=tuple(few), counts=counts)  # fmt: skip
+    monkeypatch.setattr(protocols, "protocols", lambda: {"office31": small})
+    monkeypatch.setattr("isra_keras.data.tasks.protocols", lambda: {"office31": small})
+    for name in counts:
+        tree(tmp_path / name, few)
+    (row,) = doctor.check_datasets(str(tmp_path), ["office31"])
+    assert row["status"] == "ok" and row["detail"] == f"counts match: amazon 4, webcam 4 · {tmp_path}"
+    (tmp_path / "webcam/mug/0000.png").unlink()
+    (tmp_path / "webcam/mug/0000.png").write_bytes(b"")
+    (row,) = doctor.check_datasets(str(tmp_path), ["office31"])
+    assert row["status"] == "note" and "webcam 4" in row["detail"] and "mug/0000.png (empty file)" in row["detail"]
 
 
 def test_tables_for_people(tasks, capsys):
