@@ -127,9 +127,27 @@ def _listed_target(path, classes, on_bad_image):
 
 
 def _listed(path, classes, files, names, on_bad_image):
+    _check_there(path, files)
     numbers = {name: number for number, name in enumerate(classes)}
     labels = [-1] * len(files) if names is None else [numbers[name] for name in names]
     return make_domain(list_name(path), classes, files, labels, path, on_bad_image)
+
+
+def _check_there(path, files, looked_at=100):
+    """Refuses a list of which no file is there: of another machine, or written for another folder than it lies in.
+
+    Of a long list files are looked at here and there, and read as they are needed (`image_folder.MOST_CHECKED`).
+    """
+    some = files[:: max(1, len(files) // looked_at)]
+    if any(os.path.lexists(file) for file in some):
+        return
+    folder, windows = os.path.dirname(os.path.abspath(path)), "\\" in os.path.basename(some[0])
+    advice = " Write / between folders, not \\." if windows else ""
+    raise UserError(
+        f"Expected in the list '{path}' files from its own folder on, '{folder}', or from /; of {len(some):,} that were looked "
+        f"for none is there, such as '{some[0]}'. Move the list into the folder that its files are named from, or write where "
+        f"they are now.{advice}"
+    )
 
 
 def known(names, classes):

@@ -49,6 +49,19 @@ def test_a_list_is_the_folder(folder, classes):
     assert same(folder_task(source, folder / "target").target, wanted.target), "a list beside a folder"
 
 
+@pytest.mark.parametrize("line", ["source/ant/0000.png 0", "/gone/source/ant/0000.png 0", "source\\ant\\0000.png 0"])
+def test_a_list_for_another_folder_says_what_to_do(folder, line):
+    """The field's lists lie in image_list/, their files are named from the folder above; five files were "not found"."""
+    (folder / "lists").mkdir()
+    lines = [line, line.replace("ant", "bee")[:-1] + "1"]
+    path = write(folder / "lists" / "Art.txt", lines)
+    with pytest.raises(UserError, match="none is there, such as .*Move the list.*write where they are") as caught:
+        folder_task(path, folder / "target")
+    assert ("Write / between folders" in str(caught.value)) == ("\\" in line)
+    with pytest.raises(UserError, match="none is there"):
+        folder_task(folder / "source", write(folder / "lists" / "photos.txt", [line[:-2]]))
+
+
 def test_numbers_are_classes_in_their_order(folder):
     lines = [
         f"{line.rsplit(' ', 1)[0]} {number}" for number, line in zip((0, 2, 10, 10, 9, 9, 1), listed(folder / "source"))
