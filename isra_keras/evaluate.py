@@ -4,6 +4,7 @@ import argparse
 import errno
 import json
 import math
+import os
 import sys
 
 from isra_keras.cli import run as run_cli
@@ -88,7 +89,7 @@ def moved(config, **folders):
     Raises:
         UserError: a folder for a run of a dataset.
     """
-    given = {name: folder for name, folder in folders.items() if folder}
+    given = {name: os.path.expanduser(folder) for name, folder in folders.items() if folder}
     if given and not config.get("source_dir"):
         name = next(iter(given)).replace("_", "-")
         raise UserError(f"Expected --data-dir for a run of the dataset {config.get('dataset')}; received --{name}.")

@@ -195,3 +195,11 @@ def test_own_folders_that_have_moved(data, run_dir, capsys):
     (run_dir / "config.json").write_text(json.dumps({"source_dir": "s", "target_dir": "t"}))
     evaluate_json(capsys, run_dir, "--target-dir", "new")
     assert data.calls == [("folder", ("s", "new"), {"on_bad_image": "skip"})]
+
+
+def test_a_moved_folder_below_the_home(data, run_dir, capsys, monkeypatch):
+    """A shell leaves the ~ of --target-dir=~/new as it is; `train` has always taken it."""
+    monkeypatch.setenv("HOME", "/home/me")
+    (run_dir / "config.json").write_text(json.dumps({"source_dir": "s", "target_dir": "t"}))
+    evaluate_json(capsys, run_dir, "--target-dir=~/new")
+    assert data.calls == [("folder", ("s", "/home/me/new"), {"on_bad_image": "skip"})]

@@ -58,7 +58,7 @@ def find_file(path):
     Raises:
         UserError: if no file is there, or one of another ending.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     if not path.is_absolute() and not path.is_file():
         below = (Path(os.environ[name]) / path for name in ENVIRONMENT if os.environ.get(name))
         path = next((one for one in below if one.is_file()), path)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from isra_keras.backbones import build_network
+from isra_keras.backbones.weights import find_file
 from isra_keras.errors import UserError
 
 TEST_DATA = os.environ.get("ISRA_TEST_DATA")
@@ -35,6 +36,13 @@ def test_file_round_trip(kind, tmp_path):
     loaded = small(tmp_path / kind, seed=2)
     assert all(np.array_equal(a, b) for a, b in zip(backbone_weights(network), backbone_weights(loaded)))
     assert not np.array_equal(network.get_weights()[-2], loaded.get_weights()[-2])  # the head stays fresh
+
+
+def test_a_file_below_the_home(tmp_path, monkeypatch):
+    """A shell leaves the ~ of --weights=~/mine.h5 as it is, and a notebook has no shell."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.weights.h5").touch()
+    assert find_file("~/mine.weights.h5") == tmp_path / "mine.weights.h5"
 
 
 def test_a_relative_file_is_looked_for_below_the_data_folder(tmp_path, monkeypatch):
