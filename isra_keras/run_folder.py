@@ -1,6 +1,7 @@
 """Reading a finished run: its folder, its description, its network."""
 
 import json
+import os
 import zipfile
 from itertools import islice
 from pathlib import Path
@@ -90,7 +91,7 @@ def run_folder(run_dir):
     Raises:
         UserError: if there is none.
     """
-    folder = Path(run_dir)
+    folder = Path(os.path.expanduser(run_dir))
     if folder.name == "model.keras" and folder.is_file():
         folder = folder.parent
     if not folder.is_dir():

@@ -1,6 +1,7 @@
 """From the words of `train`'s command line to the configurations of its runs: new ones, or those that it goes on with."""
 
 import copy
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,7 @@ def configurations(given, out=None, resume=False, seeds=None):
     Raises:
         UserError: impossible values; nothing to resume and no data named; runs that differ in more than the seed.
     """
+    out = out and os.path.expanduser(out)
     if seeds is None:
         if resume and not (Path(out) / "config.json").is_file():
             _check_start(given, Path(out))
@@ -116,7 +118,7 @@ def configuration(given, out, resume):
     from isra_keras.training.config import TrainConfig
     from isra_keras.training.recipes import resolve
 
-    path = Path(out or ".") / "config.json"
+    path = Path(os.path.expanduser(out or ".")) / "config.json"
     if not (resume and path.is_file()):
         return resolve(**given)
     saved = TrainConfig.load(path)

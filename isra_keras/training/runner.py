@@ -1,6 +1,7 @@
 """`run`: a configuration becomes a run folder. Interrupted at any moment, it goes on exactly where it was."""
 
 import functools
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +58,7 @@ def run(config, out, resume=False, callbacks=(), task=None, quiet=False):
         >>> run(resolve(dataset="glyphs", iterations=200), "runs/short").selected.accuracy
     """
     config.validate()
-    out, distribution = Path(out), make_distribution(config)  # before any TensorFlow operation
+    out, distribution = Path(os.path.expanduser(out)), make_distribution(config)  # before any TensorFlow operation
     if distribution.workers == 1:
         return _run(config, out, resume, callbacks, task, quiet, distribution)
     with together(distribution, config, out, resume) as (config, folder):

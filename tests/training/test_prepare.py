@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from isra_keras.errors import UserError
+from isra_keras.run_folder import run_folder
 from isra_keras.training import prepare as module
+from isra_keras.training import runner
+from isra_keras.training.asked import configurations
 from isra_keras.training.config import TrainConfig
 from isra_keras.training.prepare import check_folder, check_task, prepared_folder
 from tests.training.small_task import features_config, features_task
@@ -22,6 +25,20 @@ def test_missing_and_empty_folders_are_fine(tmp_path):
     for resume in (True, False):
         check_folder(tmp_path / "new", TrainConfig(), resume)
         check_folder(tmp_path, TrainConfig(), resume)
+
+
+def test_a_run_below_the_home_makes_no_folder_of_that_name(tmp_path, monkeypatch):
+    """In a notebook and behind --out= no shell reads the ~: a run was in ./~/runs, a folder that nobody dares to remove."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner, "_run", lambda config, out, *rest: out)
+    out = tmp_path / "runs" / "mine"
+    assert runner.run(features_config(), "~/runs/mine") == out
+    assert list(configurations({}, "~/runs/mine")) == [out]
+    assert list(configurations({}, "~/runs/mine", seeds=1)) == [out / "seed0"]
+    out.mkdir(parents=True)
+    (out / "model.keras").touch()
+    assert run_folder("~/runs/mine") == out
 
 
 def test_refuses_to_overwrite_and_to_resume_what_is_no_run(tmp_path):
