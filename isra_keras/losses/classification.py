@@ -32,6 +32,11 @@ def log_add_exp(x, y):
     return ops.where(x > y, x + ops.softplus(y - x), y + ops.softplus(x - y))
 
 
+def safe(values):
+    """The values, 1 in place of 0: what weights are divided by. A floor would keep the ratios of tiny ones from cancelling."""
+    return ops.where(values > 0, values, ops.ones_like(values))
+
+
 def weighted_mean(values, weights, epsilon=1e-8):
     """sum(w v) / (epsilon + sum(w)), the denominator a constant.
 
@@ -43,7 +48,7 @@ def weighted_mean(values, weights, epsilon=1e-8):
         float32 scalar; 0 where all weights are 0.
     """
     values, weights = ops.cast(values, "float32"), ops.cast(weights, "float32")
-    return ops.sum(weights * values) / ops.stop_gradient(epsilon + ops.sum(weights))
+    return ops.sum(weights * values) / ops.stop_gradient(safe(epsilon + ops.sum(weights)))
 
 
 def complement_entropy(logits, labels, weights=None, alpha=1.0):
@@ -80,4 +85,4 @@ def complement_entropy(logits, labels, weights=None, alpha=1.0):
     if weights is not None:
         row_weights = row_weights * weights
     row_weights = ops.stop_gradient(row_weights)
-    return ops.sum(row_weights * rows) / ops.maximum(ops.sum(row_weights), 1e-20)
+    return ops.sum(row_weights * rows) / safe(ops.sum(row_weights))

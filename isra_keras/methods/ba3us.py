@@ -11,6 +11,7 @@ from isra_keras.losses import (
     domain_cross_entropy,
     entropy,
     mean_entropy,
+    safe,
     weighted_mean,
 )
 from isra_keras.objective import Objective
@@ -96,7 +97,7 @@ class BA3US(Objective):
         source_sum = ops.stop_gradient(ops.sum((1.0 - is_target) * balanced))
         target_sum = ops.stop_gradient(ops.sum(is_target * balanced))
         row_weights = balanced * (
-            (1.0 - is_target) * (1.0 + share) / ops.maximum(source_sum, 1e-20) + is_target / target_sum
+            (1.0 - is_target) * (1.0 + share) / safe(source_sum) + is_target / target_sum
         )
         return weighted_mean(domain_cross_entropy(domain_logits, ops.concatenate(domain)), row_weights, 1e-8)
 

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from isra_keras.layers import dann_coefficient
-from isra_keras.losses import cross_entropy, mean_entropy, squared_distances, weighted_mean
+from isra_keras.losses import cross_entropy, mean_entropy, safe, squared_distances, weighted_mean
 from isra_keras.objective import Objective
 
 _BASE = {
@@ -100,7 +100,7 @@ class DRCN(Objective):
         losses = cross_entropy(logits, labels)
         if not self.weighted_classification:
             return ops.mean(losses)
-        return weighted_mean(losses, ops.take(gamma, labels, axis=0), epsilon=1e-20)
+        return weighted_mean(losses, ops.take(gamma, labels, axis=0), epsilon=0.0)
 
     def alignment(self, source_features, labels, target_features, probabilities, gamma):
         """(4) Class-wise distance of corrected source features (n, d) and target features (m, d).
@@ -118,7 +118,7 @@ class DRCN(Objective):
         gamma = gamma * ops.cast(counts > 0, "float32")
         # a_ic = [y_i = c] / n_c and b_jc = p_jc / sum_j p_jc, one column a class.
         a = members / ops.maximum(counts, 1.0)
-        b = ops.stop_gradient(probabilities / ops.maximum(ops.sum(probabilities, axis=0), 1e-20))
+        b = ops.stop_gradient(probabilities / safe(ops.sum(probabilities, axis=0)))
         if self.kernel == "linear":
             gap = ops.matmul(ops.transpose(a), source_features) - ops.matmul(ops.transpose(b), target_features)
             return ops.sum(gamma * ops.sum(ops.square(gap), axis=-1))

@@ -7,7 +7,7 @@ from keras import ops
 
 from isra_keras.initializers import TorchUniform
 from isra_keras.layers import DomainDiscriminator, dann_coefficient, reverse_gradient
-from isra_keras.losses import cross_entropy, domain_cross_entropy, masked_entropy, mean_entropy
+from isra_keras.losses import cross_entropy, domain_cross_entropy, masked_entropy, mean_entropy, safe
 from isra_keras.methods.iwan_recipes import PARTS, RECIPES
 from isra_keras.objective import Objective, Stage, Views
 
@@ -132,7 +132,7 @@ class IWAN(Objective):
         """(3) of features (n, d): (n,), constant."""
         training = context.training and self.weight_dropout
         unlikely = ops.sigmoid(-self.discriminator_weight(ops.stop_gradient(source_features), training=training))
-        return ops.stop_gradient(unlikely / (ops.mean(unlikely) + (1e-5 if self.variant == "tllib" else 1e-20)))
+        return ops.stop_gradient(unlikely / safe(ops.mean(unlikely) + (1e-5 if self.variant == "tllib" else 0.0)))
 
     def adversarial_loss(self, views, weights, coefficient, context):
         """(4): float32 scalar."""

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from isra_keras.layers import DomainDiscriminator, dann_coefficient, reverse_gradient
-from isra_keras.losses import cross_entropy, domain_cross_entropy, mean_entropy
+from isra_keras.losses import cross_entropy, domain_cross_entropy, mean_entropy, safe
 from isra_keras.objective import Objective
 
 _HEADS = ("bottleneck", "classifier", "discriminator", "shared_classifier")
@@ -91,7 +91,7 @@ class MWPDA(Objective):
     def combined_weights(self, shared_logits, labels, context):
         """(4) u (n,) of the source rows' logits of S (n,) and labels, constant."""
         weights = context.sample_weights(labels) * ops.sigmoid(shared_logits)
-        return ops.stop_gradient(weights / ops.maximum(ops.mean(weights), 1e-20))
+        return ops.stop_gradient(weights / safe(ops.mean(weights)))
 
     def adversarial_loss(self, views, weights, context, coefficient=None):
         """L_adv of (5): float32 scalar. `coefficient` replaces the ramp's value."""

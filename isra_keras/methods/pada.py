@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from isra_keras.layers import DomainDiscriminator, dann_coefficient, reverse_gradient
-from isra_keras.losses import cross_entropy, domain_cross_entropy, weighted_mean
+from isra_keras.losses import cross_entropy, domain_cross_entropy, safe, weighted_mean
 from isra_keras.objective import Objective
 
 _BASE = {
@@ -114,7 +114,7 @@ class PADA(Objective):
         gamma = context.sample_weights(views.source.labels)
         losses = cross_entropy(views.source.logits, views.source.labels)
         return {
-            "classification": weighted_mean(losses, gamma, epsilon=1e-20),
+            "classification": weighted_mean(losses, gamma, epsilon=0.0),
             "adversarial": self.adversarial_weight * self.adversarial_loss(views, context),
         }
 
@@ -123,7 +123,7 @@ class PADA(Objective):
         gamma = context.sample_weights(labels)
         if self.variant == "tllib":
             return gamma, ops.mean(gamma)
-        return gamma / ops.maximum(ops.max(gamma), 1e-20), 1.0
+        return gamma / safe(ops.max(gamma)), 1.0
 
     def adversarial_loss(self, views, context):
         """(4), without lambda: float32 scalar."""

@@ -11,6 +11,8 @@ from numbers import Integral
 import keras
 from keras import ops
 
+from isra_keras.losses import safe
+
 BLOCK_BYTES = {"cpu": 4 * 2**20, "gpu": 256 * 2**20}
 """Attention that exists at once. A few MiB stay in a processor's cache (benchmarks/semantic_step.py --blocks measures
 sizes); a GPU wants large products."""
@@ -165,11 +167,6 @@ def to_unit_scale(output_kernel, factors, normalisation):
     if normalisation == "row":
         factors = ops.sign(factors)
     return tuple(one / safe(ops.max(ops.abs(one), axis=1, keepdims=True)) for one in (output_kernel, factors))
-
-
-def safe(values):
-    """The values, 1 in place of 0."""
-    return ops.where(values > 0, values, ops.ones_like(values))
 
 
 def inverse_root(squares):

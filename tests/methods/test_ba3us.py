@@ -123,6 +123,20 @@ def test_zero_class_weights_stay_finite():
     assert np.isfinite(float(loss))
 
 
+def test_tiny_class_weights_keep_their_ratios():
+    """The transfer loss and the complement entropy normalise them, however small they are."""
+    golden = load(golden_cases("ba3us_transfer")[0])
+    method, labels = method_for(golden), golden["source_labels"]
+    views = split(golden, ops.convert_to_tensor(golden["features"]), ops.convert_to_tensor(golden["logits"]))
+    found = []
+    for scale in (1.0, 1e-25):
+        weights = ops.convert_to_tensor((scale * golden["class_weight"]).astype("float32"))
+        now = Context(ops.convert_to_tensor(3), 10, weights, ops.convert_to_tensor(True))
+        rows = now.sample_weights(labels)
+        found.append([method.transfer_loss(views, now), complement_entropy(views.source.logits, labels, rows)])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+
+
 @pytest.mark.parametrize("margin", [8.0, 14.0, 20.0])
 def test_complement_entropy_of_rows_that_are_sure(margin):
     """1 - p_y has no digits left there, the sum of the others has."""

@@ -101,6 +101,15 @@ def test_gaussian_alignment_is_zero_between_equal_domains():
     assert abs(float(value)) < 1e-5
 
 
+@golden_cases("drcn_losses")
+def test_tiny_class_weights_keep_their_ratios(golden, case):
+    method, labels = case[0], golden["source_labels"]
+    method.weighted_classification = True
+    logits = logits_of(method.correct(tensors(case[1])["source_features"]), tensors(case[1]))
+    expected, found = (method.classification(logits, labels, scale * golden["class_weight"]) for scale in (1.0, np.float32(1e-25)))
+    assert_close(found, expected, 1e-5)
+
+
 def test_unknown_kernel():
     with pytest.raises(ValueError, match="linear"):
         DRCN(kernel="cubic")

@@ -179,6 +179,17 @@ def test_paper_source_rows_come_from_the_copy():
     assert frozen.source.features.shape[0] == BATCH
 
 
+@pytest.mark.parametrize("logit", [0.0, 40.0, 80.0])
+def test_paper_weights_are_relative_however_sure_the_discriminator_is(logit):
+    method = IWAN("paper", discriminator_width=4, dropout=0.0)
+    method.build_parts(3, 2, 3, {})
+    method.discriminator_weight = lambda features, training: features[:, 0]
+    spread = np.array([-1.0, 0.0, 2.0], "float32")
+    unlikely = 1.0 / (1.0 + np.exp((logit + spread).astype("float64")))
+    weights = method.importance_weights(ops.convert_to_tensor((logit + spread)[:, None]), context())
+    np.testing.assert_allclose(weights, unlikely / unlikely.mean(), rtol=1e-4)
+
+
 def test_weight_dropout_can_be_switched_off():
     model = make_model(IWAN, discriminator_width=32)
     features = np.random.default_rng(0).normal(size=(6, 8)).astype("float32")

@@ -123,6 +123,14 @@ def test_first_steps_weigh_all_classes_alike():
     assert model.class_weights.numpy()[0] > 1.0 > model.class_weights.numpy()[4]
 
 
+def test_tiny_weights_keep_their_ratios():
+    method, labels = MWPDA(), np.arange(4, dtype="int32")
+    weights = np.array([0.1, 0.4, 0.2, 0.3], "float32")
+    found = [method.combined_weights(ops.zeros(4), labels, context(class_weights=w)) for w in (weights, weights * 1e-25)]
+    assert_close(found[0], 4.0 * weights, 1e-6)
+    assert_close(found[1], found[0], 1e-5)
+
+
 def test_objective():
     run_objective_test(MWPDA, discriminator_width=8)
 

@@ -116,6 +116,16 @@ def test_zero_weights_stay_finite(golden):
     assert float(terms["classification"]) == 0.0 and np.isfinite(float(terms["adversarial"]))
 
 
+@golden_cases("pada_transfer")
+def test_tiny_weights_keep_their_ratios(golden):
+    """A batch of outlier classes alone is scaled to a largest weight of one, however small they are."""
+    method, inputs, now = build(golden, "official")
+    views, tiny = views_of(golden, inputs_of(golden)), context(int(golden["iteration"]), class_weights=1e-25 * golden["class_weight"])
+    expected, found = method.loss_terms(views, now), method.loss_terms(views, tiny)
+    for name, value in expected.items():
+        assert_close(found[name], value, 1e-5, name)
+
+
 @pytest.mark.parametrize("variant", ["official", "tllib"])
 def test_objective(variant):
     run_objective_test(PADA, variant=variant, discriminator_width=8)
