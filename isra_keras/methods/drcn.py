@@ -107,7 +107,7 @@ class DRCN(Objective):
 
         Args:
             labels: (n,) int32; classes absent from them are left out.
-            probabilities: (m, C) target softmax, taken as a constant.
+            probabilities: (m, C) target softmax, taken as a constant; a class that is 0 in all rows is left out too.
             gamma: (C,) class weights.
 
         Returns:
@@ -115,10 +115,11 @@ class DRCN(Objective):
         """
         members = ops.one_hot(labels, probabilities.shape[-1], dtype="float32")
         counts = ops.sum(members, axis=0)
-        gamma = gamma * ops.cast(counts > 0, "float32")
+        mass = ops.sum(probabilities, axis=0)
+        gamma = gamma * ops.cast((counts > 0) & (mass > 0), "float32")
         # a_ic = [y_i = c] / n_c and b_jc = p_jc / sum_j p_jc, one column a class.
         a = members / ops.maximum(counts, 1.0)
-        b = ops.stop_gradient(probabilities / safe(ops.sum(probabilities, axis=0)))
+        b = ops.stop_gradient(probabilities / safe(mass))
         if self.kernel == "linear":
             gap = ops.matmul(ops.transpose(a), source_features) - ops.matmul(ops.transpose(b), target_features)
             return ops.sum(gamma * ops.sum(ops.square(gap), axis=-1))

@@ -110,6 +110,17 @@ def test_tiny_class_weights_keep_their_ratios(golden, case):
     assert_close(found, expected, 1e-5)
 
 
+@pytest.mark.parametrize("kernel", ["linear", "gaussian"])
+def test_a_class_that_no_target_row_holds_is_left_out(kernel):
+    """Its weighted mean would be the origin."""
+    draw, labels = np.random.default_rng(0), np.array([0, 1, 2, 2], "int32")
+    source, target = (ops.convert_to_tensor(draw.normal(size=(rows, 3)).astype("float32")) for rows in (4, 5))
+    logits = np.where(np.arange(3) == 2, -120.0, draw.normal(size=(5, 3))).astype("float32")
+    found, expected = (float(DRCN(kernel=kernel).alignment(source, labels, target, ops.softmax(logits), ops.convert_to_tensor(gamma)))
+                       for gamma in (np.ones(3, "float32"), np.array([1.0, 1.0, 0.0], "float32")))  # fmt: skip
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
 def test_unknown_kernel():
     with pytest.raises(ValueError, match="linear"):
         DRCN(kernel="cubic")
