@@ -307,8 +307,11 @@ class Objective(keras.layers.Layer):
         """int32 (n,): rows `indices` of a weight of `add_target_labels`.
 
         Raises:
-            ValueError: the model was not told how many target samples there are.
+            ValueError: there are no indices, or the model was not told how many target samples there are.
         """
+        if indices is None:
+            raise ValueError(f"Expected batches with the target's \"indices\", as '{self.name}' keeps a label for each sample; received "
+                             "none. Add int32 (n,) positions in the target's list, as DomainPairs does.")  # fmt: skip
         if kept.shape[0] == 1 < (indices.shape[0] or 0):
             raise self._without_sizes(f"a batch of {indices.shape[0]} and no number")
         return ops.take(kept, indices, axis=0)

@@ -200,3 +200,11 @@ def test_without_the_number_of_target_samples():
     method.build_parts(4, 3, 4, {})
     with pytest.raises(ValueError, match="keeps a label for each; received 5 labels and no number.*sizes="):
         method.keep_labels(method.selected_labels, np.zeros(5, "int32"))
+
+
+def test_without_indices():
+    method = A2KT()
+    method.build_parts(4, 3, 4, {"target": 9})
+    views = [View(None, None, np.zeros((5, 4), "float32"), np.zeros((5, 3), "float32"), labels) for labels in (np.zeros(5, "int32"), None)]
+    with pytest.raises(ValueError, match='batches with the target\'s "indices".*received none'):
+        method.loss_terms(Views(*views), Context(0, 10, ops.ones(3), ops.convert_to_tensor(False)))
