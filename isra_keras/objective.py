@@ -125,6 +125,11 @@ class Stage:
     uses_source: bool = True
     source_only: bool = False
 
+    def __post_init__(self):
+        if not 0.0 <= self.share <= 1.0:
+            raise ValueError(f"Expected stage '{self.name}' to take a share of the steps in [0, 1]; received {self.share:g}. "
+                             "Give the method's shares as fractions, 0.8 for 80 %.")  # fmt: skip
+
 
 @dataclass
 class Evaluation:

@@ -67,8 +67,8 @@ class IWAN(Objective):
     def stages(self):
         if self.variant == "tllib":
             return (Stage(),)
-        adapt = Stage("adapt", 1.0 - self.source_share, frozen=("classifier",))
-        return (Stage("source", self.source_share, source_only=True), adapt)
+        source = Stage("source", self.source_share, source_only=True)
+        return (source, Stage("adapt", 1.0 - self.source_share, frozen=("classifier",)))
 
     def attach(self, network):
         if self.variant == "paper":

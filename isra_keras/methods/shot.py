@@ -81,8 +81,8 @@ class SHOT(Objective):
         self.aligned = "pooled" if learns else "features"
 
     def stages(self):
-        adapt = Stage("adapt", 1.0 - self.source_share, frozen=("classifier",), uses_source=False)
-        return (Stage("source", self.source_share, source_only=True), adapt)
+        source = Stage("source", self.source_share, source_only=True)
+        return (source, Stage("adapt", 1.0 - self.source_share, frozen=("classifier",), uses_source=False))
 
     def build_parts(self, feature_dim, num_classes, pooled_dim, sizes):
         self.sizes = dict(sizes)

@@ -1,6 +1,8 @@
 """From a configuration to a compiled `AdaptationModel`."""
 
 import inspect
+import math
+from numbers import Real
 
 import keras
 
@@ -78,7 +80,7 @@ def build_method(config):
         UserError: an option that it does not have, or a value that it refuses.
     """
     cls = get_method(config.method)
-    valid = _arguments(cls)
+    valid = _defaults(cls)
     unknown = sorted(set(config.method_options) - set(valid))
     if unknown:
         raise UserError(f"Expected --option of {config.method} to be one of {', '.join(valid)}; received {unknown[0]!r}.")
@@ -87,8 +89,11 @@ def build_method(config):
         options.setdefault("reference_quirks", config.reference_quirks)
     if "seed" in valid:
         options.setdefault("seed", config.seed)
+    _check_kinds(config.method_options, valid)
     try:
-        return cls(**options)
+        method = cls(**options)
+        method.stages()  # refuses shares that are none
+        return method
     except (TypeError, ValueError) as error:
         raise UserError(f"Expected options that {config.method} takes; received {config.method_options}: {error}") from error
 
@@ -175,7 +180,20 @@ def sample_shape(config, task):
     return (int(size), int(size), 3)
 
 
-def _arguments(cls):
-    """Names of a constructor's own arguments."""
-    return [name for name, item in inspect.signature(cls.__init__).parameters.items()
-            if name != "self" and item.kind == item.POSITIONAL_OR_KEYWORD]  # fmt: skip
+def _defaults(cls):
+    """{name: default} of a constructor's own arguments."""
+    return {name: item.default for name, item in inspect.signature(cls.__init__).parameters.items()
+            if name != "self" and item.kind == item.POSITIONAL_OR_KEYWORD}  # fmt: skip
+
+
+def _check_kinds(options, defaults):
+    """Refuses another kind of value than the default's: some would be used, and fail, at the first evaluation only."""
+    for name, value in options.items():
+        if isinstance(defaults[name], bool):
+            good, kind = isinstance(value, bool), "true or false"
+        elif isinstance(defaults[name], Real):
+            good, kind = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value), "a number"
+        else:
+            continue
+        if not good:
+            raise UserError(f"Expected --option {name} as {kind}; received {value!r}. Its default is {defaults[name]!r}.")

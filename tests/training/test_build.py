@@ -48,6 +48,20 @@ def test_optimisers():
     assert isinstance(part, PartMomentumSGD) and part.part_momentum == {"backbone": 0.0}
 
 
+@pytest.mark.parametrize("method, option, value, said", [
+    ("mwpda", "separation", "half", "separation as a number; received 'half'. Its default is 0.5"),
+    ("shot", "threshold", "ten", "threshold as a number"),
+    ("shot", "diversity", "no", "diversity as true or false"),
+    ("dann", "adversarial_weight", True, "adversarial_weight as a number"),
+    ("shot", "source_share", 2, r"stage 'source' to take a share of the steps in \[0, 1\]; received 2"),
+    ("slm", "warm_share", -0.5, r"'warm_start' to take a share of the steps in \[0, 1\]; received -0.5"),
+])  # fmt: skip
+def test_option_values_of_another_kind_are_refused_before_training(method, option, value, said):
+    """The first two would have failed at the first evaluation, shares beyond [0, 1] trained one stage alone."""
+    with pytest.raises(UserError, match=said):
+        build_method(features_config(method=method, semantic=False, method_options={option: value}))
+
+
 def test_schedules():
     assert make_schedule(features_config(schedule={"name": "constant"}, learning_rate=0.5), 9) == 0.5
     cosine = make_schedule(features_config(schedule={"name": "cosine"}, learning_rate=0.5), 10)
