@@ -27,9 +27,9 @@ def tensors(arrays):
 
 def relative_error(actual, expected):
     """max |actual - expected| / max |expected|; absolute where the expected array is all zero."""
-    if keras.ops.is_tensor(actual):
-        actual = keras.ops.convert_to_numpy(actual)
-    actual, expected = np.asarray(actual, "float64"), np.asarray(expected, "float64")
+    actual, expected = (
+        np.asarray(keras.ops.convert_to_numpy(one) if keras.ops.is_tensor(one) else one, "float64") for one in (actual, expected)
+    )
     assert actual.shape == expected.shape, (actual.shape, expected.shape)
     if actual.size == 0:
         return 0.0
