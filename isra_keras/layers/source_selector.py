@@ -14,7 +14,7 @@ class SourceSelector(keras.layers.Layer):
         width: hidden units of the latter.
 
     Raises:
-        ValueError: if `network` is not built.
+        ValueError: if `network` is no layer, or not built.
     """
 
     def __init__(self, network=None, width=512, **kwargs):
@@ -24,6 +24,8 @@ class SourceSelector(keras.layers.Layer):
         if network is None:
             hidden = keras.layers.Dense(width, "relu", dtype="float32", name="hidden")
             network = keras.Sequential([hidden, keras.layers.Dense(2, dtype="float32", name="output")], name="network")
+        elif not isinstance(network, keras.layers.Layer):
+            raise ValueError(f"Expected the selector as a Keras model on images, made in Python, or None; received {network!r}.")
         elif not network.built:
             raise ValueError(f"Expected a selector that is built; received {network.name!r}: call it once on images.")
         self.network = network

@@ -90,6 +90,7 @@ def build_method(config):
     if "seed" in valid:
         options.setdefault("seed", config.seed)
     _check_kinds(config.method_options, valid)
+    _check_ranges(config.method_options, valid)
     try:
         method = cls(**options)
         method.stages()  # refuses shares that are none
@@ -192,8 +193,29 @@ def _check_kinds(options, defaults):
         if isinstance(defaults[name], bool):
             good, kind = isinstance(value, bool), "true or false"
         elif isinstance(defaults[name], Real):
-            good, kind = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value), "a number"
+            good, kind = _is_number(value), "a number"
         else:
             continue
         if not good:
             raise UserError(f"Expected --option {name} as {kind}; received {value!r}. Its default is {defaults[name]!r}.")
+
+
+def _check_ranges(options, defaults):
+    """Refuses values that train to NaN, or fail deep within a layer, under the names that methods share."""
+    for name, value in options.items():
+        if value is None and defaults[name] is None:
+            continue
+        if name == "temperature" or name == "ramp_iterations":
+            good, kind = _is_number(value) and value > 0, "a number above 0"
+        elif name.endswith("_width"):
+            good, kind = isinstance(value, int) and not isinstance(value, bool) and value > 0, "a whole number above 0"
+        elif name == "dropout":
+            good, kind = _is_number(value) and 0 <= value < 1, "a share in [0, 1)"
+        else:
+            continue
+        if not good:
+            raise UserError(f"Expected --option {name} as {kind}; received {value!r}. Its default is {defaults[name]!r}.")
+
+
+def _is_number(value):
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

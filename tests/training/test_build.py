@@ -62,6 +62,26 @@ def test_option_values_of_another_kind_are_refused_before_training(method, optio
         build_method(features_config(method=method, semantic=False, method_options={option: value}))
 
 
+@pytest.mark.parametrize("method, option, value, said", [
+    ("pada", "temperature", 0, "temperature as a number above 0; received 0. Its default is 1.0"),
+    ("a2kt", "temperature", -1.0, "temperature as a number above 0"),
+    ("dann", "ramp_iterations", -5, "ramp_iterations as a number above 0; received -5. Its default is None"),
+    ("etn", "ramp_iterations", "soon", "ramp_iterations as a number above 0; received 'soon'"),
+    ("ba3us", "discriminator_width", 0, "discriminator_width as a whole number above 0; received 0"),
+    ("drcn", "residual_width", 2.5, "residual_width as a whole number above 0"),
+    ("cdan", "dropout", 1, r"dropout as a share in \[0, 1\); received 1"),
+    ("slm", "selector", "resnet50", "selector as a Keras model .*received 'resnet50'"),
+])  # fmt: skip
+def test_option_values_that_no_network_can_be_made_of_are_refused(method, option, value, said):
+    """A temperature of 0 trained to NaN weights, a negative ramp to a reversal that never begins."""
+    with pytest.raises(UserError, match=said):
+        build_method(features_config(method=method, semantic=False, method_options={option: value}))
+
+
+def test_no_ramp_iterations_are_those_of_the_run():
+    assert build_method(features_config(method="dann", semantic=False, method_options={"ramp_iterations": None}))
+
+
 def test_schedules():
     assert make_schedule(features_config(schedule={"name": "constant"}, learning_rate=0.5), 9) == 0.5
     cosine = make_schedule(features_config(schedule={"name": "cosine"}, learning_rate=0.5), 10)
