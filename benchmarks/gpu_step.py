@@ -20,6 +20,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import measure
@@ -45,9 +46,12 @@ def main():
         for line in measured(**json.loads(args.one)):
             print("LINE " + json.dumps(line), flush=True)
         return
-    for lines in collect(args, backends_here()):
+    missing = []
+    for lines in collect(args, backends_here(), missing):
         if args.out or not args.quick:
             measure.renew("gpu_step", lines, KEYS, args.out)
+    if missing:
+        raise SystemExit("Not all was measured, for the reasons above: " + ", ".join(missing))
 
 
 def backends_here():
@@ -60,8 +64,8 @@ def backends_here():
     return found
 
 
-def collect(args, backends):
-    """Yields the lines of each process, a kind of measurement under a backend."""
+def collect(args, backends, missing):
+    """Yields the lines of each process, a kind of measurement under a backend; `missing` gets the names of what fell short."""
     jobs = [{"kind": "product"}, {"kind": "semantic"}, *({"kind": "step", "precision": p} for p in PRECISIONS)]
     deadline, ceilings = time.monotonic() + 60 * args.minutes, {}
     for job in jobs:
@@ -69,8 +73,11 @@ def collect(args, backends):
             left = deadline - time.monotonic()
             if left < 20:
                 print(f"no time left for {backend} {job}", flush=True)
+                missing.append(" ".join([backend, *job.values()]))
                 continue
-            found = alone(backend, job | {"quick": args.quick}, left)
+            found, whole = alone(backend, job | {"quick": args.quick}, left)
+            if not whole:
+                missing.append(" ".join([backend, *job.values()]))
             ceilings |= {(backend, line["precision"]): line["tflops"] for line in found if line["kind"] == "product"}
             yield [line | share_of(line, ceilings) for line in found]
 
@@ -90,7 +97,7 @@ def share_of(line, ceilings):
 
 
 def alone(backend, job, seconds):
-    """Lines of a job under a backend; those that came before it failed or its time was over."""
+    """(lines of a job under a backend, True; or False, and those that came before it failed or its time was over)."""
     environment = os.environ | {"KERAS_BACKEND": backend, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     command = [sys.executable, str(Path(__file__).resolve()), "--one", json.dumps(job)]
     try:
@@ -103,7 +110,7 @@ def alone(backend, job, seconds):
         print(" ".join(f"{name}={value}" for name, value in line.items()), flush=True)
     if trouble:
         print(f"{backend} {job}: {trouble}", flush=True)
-    return lines
+    return lines, not trouble
 
 
 def measured(kind, quick, **options):
@@ -112,7 +119,8 @@ def measured(kind, quick, **options):
 
     setting = QUICK if quick else FULL
     of = {"step": step_lines, "semantic": semantic_lines, "product": product_lines}[kind]
-    common = {"kind": kind, "device": device_name(), "backend": keras.backend.backend(), "keras": keras.__version__}
+    backend = keras.backend.backend()
+    common = {"kind": kind, "device": device_name(), "backend": backend, "backend_version": version(backend)}
     for line in of(setting, **options):
         yield common | line
 
