@@ -27,7 +27,8 @@ class CDAN(Objective):
     As in the authors' code: the paper's equation 9 neither divides by the sum of weights nor reverses the entropy,
     and the paper randomises from d C > 4,096 on, the code only when told. Differs from the code: T is the run's
     length rather than 10,000 unless `ramp_iterations` says otherwise; above `full_map_limit` the map is randomised
-    (the limit leaves Office-31 and Office-Home at the full map that the code uses there, with its 256-d features).
+    (the limit leaves Office-31 and Office-Home at the full map that the code uses there, with ISRA's 512-d features too,
+    so that the switch changes the map of neither).
 
     Args:
         adversarial_weight: lambda.
@@ -45,7 +46,7 @@ class CDAN(Objective):
     multipliers = {"discriminator": (10.0, 2.0)}
     recipes = DANN.recipes  # the same code and settings; none are published for ImageNet-Caltech: PADA's rates
 
-    def __init__(self, adversarial_weight=1.0, entropy_conditioning=True, full_map_limit=20000, random_dim=1024,
+    def __init__(self, adversarial_weight=1.0, entropy_conditioning=True, full_map_limit=40000, random_dim=1024,
                  ramp_iterations=None, discriminator_width=1024, dropout=0.5, **kwargs):  # fmt: skip
         super().__init__(**kwargs)
         self.adversarial_weight, self.entropy_conditioning = adversarial_weight, entropy_conditioning
