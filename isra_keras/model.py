@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from isra_keras.losses import cross_entropy
+from isra_keras.losses import class_numbers, cross_entropy
 from isra_keras.objective import Context, Evaluation, Outcome, Sizes, Stage, View, Views
 from isra_keras.training.draws import seed_draws, seed_generators
 from isra_keras.training.optimizer import PartwiseSGD
@@ -302,7 +302,7 @@ class AdaptationModel(keras.Model):
         if isinstance(data, dict):
             raise ValueError(f"Expected (images, labels) to evaluate on; received a dict of {', '.join(data)}. `predict` takes it.")
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-        logits, labels = self.call(_floats(images), training=False)["logits"], ops.cast(ops.reshape(labels, (-1,)), "int64")
+        logits, labels = self.call(_floats(images), training=False)["logits"], class_numbers(labels)
         hits = ops.cast(ops.equal(ops.argmax(logits, -1), labels), "float32")
         losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         self._loss_tracker.update_state(losses, sample_weight=weights)

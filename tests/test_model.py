@@ -397,3 +397,12 @@ def test_export_is_of_the_network_that_predicts(tmp_path):
     model.compile()
     with pytest.raises(ValueError, match=r"Expected \(images, labels\) to evaluate on; received a dict of images"):
         model.evaluate(tf.data.Dataset.from_tensors({"images": images}), verbose=0)
+
+
+def test_one_hot_labels_are_refused_with_what_to_give():
+    """They were read as so many more labels, and failed in a comparison of shapes."""
+    model, part = make_model(semantic=False), make_batch(0)["source"]
+    model.compile()
+    images, labels = np.asarray(part["images"]), np.asarray(part["labels"])
+    with pytest.raises(ValueError, match=r"class number for each image.*received shape \(.*argmax"):
+        model.evaluate(images, np.eye(9)[labels], verbose=0)

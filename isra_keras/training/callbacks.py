@@ -92,16 +92,17 @@ class TargetEvaluation(keras.callbacks.Callback):
     def evaluate(self):
         """One evaluation; returns its entry of `history`."""
         evaluation, extra = self.model.predict_domain(self.target), ()
+        labels = None if self.labels is None else _labels_of(evaluation, self.labels, "labels")
         if self.source is not None:
             evaluation.source = self.model.predict_domain(self.source)
-            evaluation.source.labels = np.asarray(self.source_labels)
+            evaluation.source.labels = _labels_of(evaluation.source, self.source_labels, "source_labels")
             evaluation.source = evaluation.source.seen()
             extra = (evaluation.source.features, evaluation.source.logits, evaluation.source.labels)
         self.model.update(evaluation)
         seen = evaluation.seen()
         entry = {"step": int(self.model.step), "stage": self.model.stage.name} | score_all(seen.features, seen.logits, *extra)
-        if self.labels is not None:
-            entry["oracle_accuracy"] = oracle_accuracy(seen.logits, np.asarray(self.labels)[evaluation.readable])
+        if labels is not None:
+            entry["oracle_accuracy"] = oracle_accuracy(seen.logits, labels[evaluation.readable])
         self.history.append(entry)
         sign = 1.0 if SCORES[self.select][1] == "min" else -1.0
         better = self.best_value is None or sign * entry[self.select] < sign * self.best_value
@@ -115,3 +116,11 @@ def picked_variables(model):
     """What an evaluation's predictions depend on: the network, and what its method keeps (A2KT's prototypes)."""
     return [variable for objective in (model.network, *model.objectives) for variable in objective.weights]
 
+
+def _labels_of(evaluation, labels, name):
+    """(N,) array of a domain's labels; refused where they are of other rows."""
+    labels, rows = np.asarray(labels), len(evaluation.logits)
+    if labels.shape != (rows,):
+        raise ValueError(f"Expected {name} of shape ({rows},), a class number for each row of the dataset; received shape "
+                         f"{labels.shape}.")  # fmt: skip
+    return labels

@@ -84,6 +84,18 @@ def test_unknown_score_lists_the_valid_ones():
         TargetEvaluation(None, select="accuracy")
 
 
+@pytest.mark.parametrize("name", ["labels", "source_labels"])
+@pytest.mark.parametrize("change", [lambda labels: labels[:-1], lambda labels: np.eye(9)[labels]])
+def test_labels_of_other_rows_are_refused(name, change):
+    """Too few failed as an index out of range, one-hot ones were compared with all rows at once."""
+    task = features_task()
+    given = {"labels": task.target.labels, "source_labels": task.source.labels}
+    given[name] = change(given[name])
+    evaluation = TargetEvaluation(evaluation_dataset(task.target, 16), source=evaluation_dataset(task.source, 16), **given)
+    with pytest.raises(ValueError, match=rf"Expected {name} of shape \(\d+,\), a class number.*received shape"):
+        train(evaluation, task, steps=3)
+
+
 def test_several_as_one_in_order():
     calls = []
 
