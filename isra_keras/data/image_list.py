@@ -1,5 +1,6 @@
 """Lists of image files, as the field's scripts keep them: a line for each image, its path and its class."""
 
+import codecs
 import os
 import re
 import sys
@@ -23,7 +24,7 @@ def read_list(path):
 
     A line is `FILE CLASS`, or `FILE` for an image without a label; a tab between them if the class's name has blanks.
     Files are relative to the list's folder, or absolute. Empty lines and lines that begin with # are skipped. Bytes
-    that are not UTF-8 stay as they are, as in names of files.
+    that are not UTF-8 stay as they are, as in names of files; UTF-16, as Windows writes it, is known by its first bytes.
 
     Args:
         path: the list.
@@ -36,13 +37,22 @@ def read_list(path):
     """
     classes = []
     try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape") as lines:
+        with open(path, encoding=_encoding(path), errors="surrogateescape") as lines:
             files = Paths(_files(path, lines, classes))
     except OSError as error:
         raise UserError(f"Expected a list of images in '{path}'; it can't be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"Expected a list of images in '{path}' in UTF-8; it begins as UTF-16 does, and is none.") from error
     if not files:
         raise UserError(f"Expected a list of images in '{path}', a line FILE CLASS for each; it lists none.")
     return files, classes or None
+
+
+def _encoding(path):
+    with open(path, "rb") as file:
+        start = file.read(LONGEST_LINE)
+    marked = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return "utf-16" if marked and b"\0" in start else "utf-8-sig"  # names in old encodings may begin with the same bytes
 
 
 def in_label_order(names):

@@ -134,3 +134,16 @@ def test_a_byte_order_mark_belongs_to_no_file(folder):
     plain = read_list(folder / "marked.txt")
     (folder / "marked.txt").write_bytes(b"\xef\xbb\xbf" + (folder / "marked.txt").read_bytes())
     assert read_list(folder / "marked.txt") == plain
+
+
+def test_lists_that_windows_writes(folder):
+    """PowerShell's `>` writes UTF-16; every line was read as a file name full of zeros."""
+    write(folder / "plain.txt", ["a.jpg ameise", "käfer/b.jpg käfer"])
+    plain, text = read_list(folder / "plain.txt"), (folder / "plain.txt").read_text(encoding="utf-8")
+    for encoding in ("utf-16", "utf-16-be"):
+        mark = b"\xfe\xff" if encoding.endswith("be") else b""
+        (folder / "plain.txt").write_bytes(mark + text.replace("\n", "\r\n").encode(encoding))
+        assert read_list(folder / "plain.txt") == plain
+    (folder / "plain.txt").write_bytes(b"\xff\xfe" + text.encode("utf-16-le")[:-1])
+    with pytest.raises(UserError, match="in UTF-8; it begins as UTF-16 does"):
+        read_list(folder / "plain.txt")
