@@ -170,8 +170,8 @@ def cost_table(runs, title):
     rows = []
     for row in rows_in_order(runs):
         every = [run.line for run in runs if run.cell.row == row]
-        lines = [line for line in every if not (line.get("warm") or line.get("resumed_at"))] or every
-        whole = [line for line in lines if not line.get("resumed_at")]
+        lines = [line for line in every if not (line.get("warm") or _went_on(line))] or every
+        whole = [line for line in lines if not _went_on(line)]
         fastest = min(whole, key=lambda line: line["seconds"], default={})
         rate = max(line["steps_per_second"] for line in lines)
         rows.append([
@@ -189,7 +189,13 @@ def cost_table(runs, title):
                  "smallest of them, of the whole process, which keeps some of the cells before. Cells that took over the "
                  "compiled steps of another are left out. Rows of other threads, or of few cells, are no comparison: "
                  "benchmarks/method_costs.py makes one, each method in a fresh process."
-                 + went_on * any(run.line.get("resumed_at") for run in runs))  # fmt: skip
+                 + went_on * any(_went_on(run.line) for run in runs))  # fmt: skip
+
+
+def _went_on(line):
+    """Whether the cell was interrupted: it says so, or, in older lines, knows too few seconds for all of its steps."""
+    most = (line["seconds"] - line["evaluation_seconds"]) * (line["steps_per_second"] + 0.05)  # the rate is rounded to 0.1
+    return bool(line.get("resumed_at")) or most < line["config"]["iterations"]
 
 
 def _against_without(runs, row, choice):

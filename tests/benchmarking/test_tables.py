@@ -93,3 +93,9 @@ def test_a_cell_that_went_on_is_not_the_fastest():
     assert [cell.text() for cell in table.rows[0][1:4]] == ["10.0", "3.0", "1.0"] and table.rows[0][-1] == "1"
     assert "interrupted" in table.note and "interrupted" not in cost_table(runs_of([line()]), "t").note
     assert [cell.text() for cell in cost_table(runs_of([rest]), "t").rows[0][1:4]] == ["11.1", "–", "–"]
+
+
+def test_a_cell_that_went_on_is_known_by_its_seconds():
+    """Lines of older versions do not say so: one of 8.6 s was given as what a cell of ETN costs."""
+    rest = line(seed=1) | {"seconds": 1.1, "steps_per_second": 100.0}  # ten of twenty steps
+    assert [cell.text() for cell in cost_table(runs_of([line(), rest]), "t").rows[0][1:4]] == ["10.0", "3.0", "1.0"]
