@@ -1,5 +1,7 @@
 """Any image backbone of keras-hub: `hub:<preset>`, e.g. `hub:hf://timm/resnet50.tv_in1k` for the paper's weights."""
 
+import warnings
+
 import keras
 
 from isra_keras.backbones import preprocessing
@@ -41,6 +43,9 @@ def _normalisation(keras_hub, preset):
     try:
         converter = keras_hub.layers.ImageConverter.from_preset(preset)
     except Exception:  # a preset without preprocessing
+        warnings.warn(f"The preset '{preset}' does not say how its images are scaled; they are by ImageNet's means and deviations, "
+                      "as torchvision and timm scale theirs. Weights that were trained otherwise predict badly.",
+                      stacklevel=2)  # fmt: skip
         return preprocessing.torch()
     scale = 1.0 if converter.scale is None else converter.scale
     offset = 0.0 if converter.offset is None else converter.offset

@@ -40,6 +40,14 @@ def test_preset_becomes_a_network(preset, tmp_path):
     assert np.array_equal(loaded(images)["logits"], network(images)["logits"])
 
 
+def test_a_preset_that_does_not_say_how_images_are_scaled(preset, tmp_path):
+    """They were scaled by ImageNet's means without a word."""
+    folder, backbone = preset
+    backbone.save_to_preset(str(tmp_path))
+    with pytest.warns(UserWarning, match="does not say how its images are scaled; they are by ImageNet's means"):
+        build_network(f"hub:{tmp_path}", 3, image_shape=(64, 64, 3))
+
+
 def test_unknown_preset():
     pytest.importorskip("keras_hub")
     with pytest.raises(UserError, match="'no_such_preset' can't be loaded"):
