@@ -122,12 +122,18 @@ class CheckpointFolder:
         """Keeps what later evaluations of the run are compared with, `CollapseWatch.reference`."""
         self._write("reference", step, {"reference": array}, {})
 
-    def load_reference(self, step):
-        """The array of `save_reference`, or None if it is missing, broken or from after `step`."""
+    def load_reference(self, step, warn=None):
+        """The array of `save_reference`, or None if it is missing, broken (`warn` is called with a sentence) or from after `step`."""
+        description = self.folder / "reference.json"
+        if not description.exists():
+            return None
         try:
-            taken, arrays, _ = self._read(self.folder / "reference.json")
+            taken, arrays, _ = self._read(description)
             return arrays["reference"] if taken <= step else None
-        except BROKEN:
+        except BROKEN as error:
+            if warn is not None:
+                warn(f"'{description.with_suffix('.npz')}', which later evaluations are compared with to notice a collapse, is "
+                     f"broken ({error}); the next evaluation takes its place")  # fmt: skip
             return None
 
     def load_newest(self, warn=None):

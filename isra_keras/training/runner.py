@@ -327,7 +327,7 @@ class Training(Guarded):
             setattr(self, name, state.get(name, getattr(self, name)))
         self.selected_file, self.means.logs = state["selected"], state.get("means", [])
         self.recent = [{} for _ in self.means.logs]  # of these steps the samples are no longer known
-        self.watch.reference = self.checkpoints.load_reference(self.step)
+        self.watch.reference = self.checkpoints.load_reference(self.step, self.progress.message)
         self.metrics.truncate(self.step)
         self.events.rewrite(self.metrics.path)
         self.progress.done = self.progress.first = self.step

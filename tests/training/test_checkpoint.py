@@ -120,6 +120,18 @@ def test_a_whole_file_of_the_same_size_with_other_numbers_counts_as_damage(tmp_p
     assert checkpoints.load_newest()[0] == 5
 
 
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_reference_is_told(tmp_path, damage):
+    """The next evaluation took its place without a word: a run that had collapsed by then was compared with itself."""
+    checkpoints, said = filled(tmp_path), []
+    assert checkpoints.load_reference(5, said.append) is None and not said, "a run may have none"
+    checkpoints.save_reference(5, np.eye(3))
+    assert np.array_equal(checkpoints.load_reference(5, said.append), np.eye(3)) and not said
+    damage(tmp_path / "reference.npz")
+    assert checkpoints.load_reference(5, said.append) is None
+    assert len(said) == 1 and str(tmp_path / "reference.npz") in said[0]
+
+
 def test_all_damaged_is_an_error_not_a_fresh_start(tmp_path):
     checkpoints = filled(tmp_path)
     for path in tmp_path.glob("step_*.npz"):
