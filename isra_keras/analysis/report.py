@@ -88,8 +88,9 @@ def plot_class_weights(weights, class_names, path, counts=None):
     shared = judged_shared(weights)[order]
     positions = np.arange(len(order))
     with style.figure(6.5, max(2.2, 0.17 * len(order) + 1.3)) as (made, axis):
-        axis.barh(positions[shared], weights[order][shared], color=style.BLUE, height=0.75, label="judged shared")
-        axis.barh(positions[~shared], weights[order][~shared], color=style.GREY, height=0.75, label="judged absent")
+        for rows, colour, judged in ((shared, style.BLUE, "judged shared"), (~shared, style.GREY, "judged absent")):
+            if rows.any():  # the legend gives bars that are none a colour of its own, the other one's
+                axis.barh(positions[rows], weights[order][rows], color=colour, height=0.75, label=judged)
         axis.axvline(shared_border(weights), color=style.DARK, linewidth=1, linestyle="--", label="border of the rule")
         if counts is not None:
             present = np.asarray(counts)[order] > 0
