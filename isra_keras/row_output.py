@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 from isra_keras.errors import UserError
 
@@ -284,7 +285,7 @@ def _writer(file, kind, top_k, remarks, header):
             file.write(json.dumps(_rounded(record)) + "\n")
 
         return write_json
-    writer = csv.writer(file, lineterminator="\n")
+    writer = _csv_writer(file)
     if header:
         writer.writerow(_header(top_k, remarks))
 
@@ -295,6 +296,11 @@ def _writer(file, kind, top_k, remarks, header):
                          *(others or [""] * 2 * (top_k - 1)), *[row.get("remarks", "")] * remarks])  # fmt: skip
 
     return write_csv
+
+
+def _csv_writer(file):
+    """`csv.writer` of lines that end in a line feed. Told so itself, that of Python 3.11 quotes no carriage return."""
+    return csv.writer(SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n")))
 
 
 def _rounded(row):
