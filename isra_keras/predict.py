@@ -314,10 +314,15 @@ def _feature_rows(inputs, width, known):
         if names is not None and names.shape != (len(rows),):
             raise UserError(f"Expected a path for each of {len(rows)} rows in '{given}'; received \"path\" of shape {names.shape}.")
         for index in range(len(rows)):
-            path = str(names[index]) if names is not None else f"{given}#{index}"
+            path = f"{given}#{index}" if names is None else _text(names[index])
             if known is None or not known.skip(path):
                 finite = bool(np.isfinite(rows[index]).all())
                 yield path, rows[index], "" if finite else "features are not finite"
+
+
+def _text(name):
+    """A name of an array of texts or of bytes, as many tools write them."""
+    return os.fsdecode(name) if isinstance(name, bytes) else str(name)
 
 
 def _batches(items, size):

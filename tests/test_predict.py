@@ -236,6 +236,9 @@ def test_features_run(tmp_path, capsys):
     assert predict.main([str(run), str(tmp_path / "f.npz"), "--quiet"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [(row["path"], row["class"]) for row in rows] == [("r.jpg", "red"), ("g.jpg", "green"), ("b.jpg", "blue")]
+    np.savez(tmp_path / "b.npz", features=np.eye(3) * 255, path=np.array([b"r.jpg", b"caf\xc3\xa9.jpg", b"caf\xe9.jpg"]))
+    found = [row["path"] for rows in predict.predict_rows(*predict.load_run(run), [tmp_path / "b.npz"]) for row in rows]
+    assert found == ["r.jpg", "café.jpg", "caf\udce9.jpg"]  # bytes, which were called b'r.jpg'
     np.save(tmp_path / "wrong.npy", np.zeros((2, 4)))
     assert cli.run(predict.main, [str(run), str(tmp_path / "wrong.npy")]) == 2
     assert "features (n, 3)" in capsys.readouterr().err
