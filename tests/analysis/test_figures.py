@@ -47,6 +47,25 @@ def test_category_similarity_of_the_same_domain_is_one_on_the_diagonal():
     assert np.nanmax(np.abs(table)) <= 1 + 1e-9 and np.isnan(table[3]).all()
 
 
+def test_a_class_that_is_judged_absent_is_not_compared_with_itself(monkeypatch, tmp_path):
+    """Without labels, one image in a class that is not shared was a class whose own one is never nearer."""
+    from types import SimpleNamespace
+
+    from isra_keras.analysis import sections
+
+    monkeypatch.setattr(similarity, "plot_similarity", lambda *given: None)
+    predictions, said = np.array([0] * 10 + [1] * 10 + [2]), []
+    run = SimpleNamespace(
+        source=SimpleNamespace(features=np.eye(4).repeat(5, axis=0), labels=np.arange(4).repeat(5)),
+        target=SimpleNamespace(features=np.eye(4)[predictions], labels=np.full(21, -1)),
+        predictions=predictions, class_names=list("abcd"), shared=lambda: np.arange(4) < 2,
+    )  # fmt: skip
+    report = SimpleNamespace(section=lambda *given: None, figure=lambda *given: None, paragraph=said.append)
+    sections.category(report, run, [], tmp_path, 0)
+    (text,) = said
+    assert "source-only class -0.333" in text and "the own class is nearer for 2 of 2 classes" in text
+
+
 def test_a_distance_of_equal_and_of_far_domains():
     first, second = rng(1).normal(size=(300, 4)), rng(2).normal(size=(300, 4))
     assert similarity.a_distance(first, second) < 0.4
