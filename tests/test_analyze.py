@@ -1,5 +1,6 @@
 """analyze: the whole report on a small run, with and without topics, labels and another run; errors."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -102,6 +103,31 @@ def test_runs_on_other_images_are_not_compared():
     assert analyze.same_samples(one, data("abc"))
     for other in (data("abd"), data("abc", places=(0, 1)), data("abc", labels=(0, 0))):
         assert not analyze.same_samples(one, other)
+
+
+def test_runs_of_one_name_are_told_apart(monkeypatch, tmp_path):
+    """`train --seeds` calls its runs seed0, seed1, ...: the panels, columns and dots of two methods had the same name."""
+    from isra_keras.analysis import run_data, sections
+
+    def load(folder, *rest):
+        part = SimpleNamespace(
+            domain=Domain("photos", ("a", "b"), np.zeros(3, "int32"), paths=list("xyz")), indices=np.arange(3), labels=np.zeros(3)
+        )
+        return SimpleNamespace(folder=Path(folder), name=Path(folder).name, class_names=["a", "b"], source=part, target=part, info={})
+
+    def named(*folders):
+        words = [word for folder in folders[1:] for word in ("--against", folder)]
+        analyze.analyze(analyze.build_parser().parse_args([folders[0], *words, "--only", "classes"]), tmp_path)
+        return seen
+
+    seen = []
+    monkeypatch.setattr(run_data, "load_run_data", load)
+    monkeypatch.setitem(sections.WRITERS, "classes", lambda report, run, others, *rest: seen.__setitem__(
+        slice(None), [one.name for one in (run, *others)]))  # fmt: skip
+    assert named("isra/seed0", "isra/seed1") == ["seed0", "seed1"]
+    assert named("isra/seed0", "ba3us/seed0", "ba3us/seed1") == ["isra/seed0", "ba3us/seed0", "ba3us/seed1"]
+    assert "Against ba3us/seed0, ba3us/seed1." in (tmp_path / "report.html").read_text()
+    assert named("isra/seed0", "isra/seed0") == ["seed0", "seed0"]  # the same run
 
 
 def test_the_command_that_makes_the_report_again_is_whole():
