@@ -81,6 +81,7 @@ def analyze(args, out):
         f"Run {run.name}; {_looked_at(run.source)} source and {_looked_at(run.target)} target images, "
         f"{len(run.class_names)} source classes." + (f" Against {', '.join(o.name for o in others)}." if others else "")
     )
+    report.paragraph(run.shared_by())
     for name in SECTIONS:
         if not args.only or name in args.only:
             WRITERS[name](report, run, others, out, args.seed)

@@ -68,9 +68,11 @@ def test_classes_of_the_target_are_those_of_all_its_labels():
     task = SimpleNamespace(target=SimpleNamespace(labels=labels))
     run = RunData(None, "", {"class_names": ["a", "b", "c"]}, None, None, task, None, sample)
     assert run.target_counts().tolist() == [9, 0, 1] and run.shared().tolist() == [True, False, True]
+    assert "no label-free result" in run.shared_by()
     labels[:] = -1
     run.info["class_weights"] = [0.0, 1.0, 0.0]
     assert run.target_counts() is None and run.shared().tolist() == [False, True, False]
+    assert "no labels: shared are the classes that the run judges so" in run.shared_by()
 
 
 def test_runs_of_another_source_are_not_compared(monkeypatch, tmp_path):
@@ -113,7 +115,8 @@ def test_runs_of_one_name_are_told_apart(monkeypatch, tmp_path):
         part = SimpleNamespace(
             domain=Domain("photos", ("a", "b"), np.zeros(3, "int32"), paths=list("xyz")), indices=np.arange(3), labels=np.zeros(3)
         )
-        return SimpleNamespace(folder=Path(folder), name=Path(folder).name, class_names=["a", "b"], source=part, target=part, info={})
+        return SimpleNamespace(folder=Path(folder), name=Path(folder).name, class_names=["a", "b"], source=part, target=part, info={},
+                               shared_by=lambda: "By labels.")  # fmt: skip
 
     def named(*folders):
         words = [word for folder in folders[1:] for word in ("--against", folder)]
@@ -126,7 +129,8 @@ def test_runs_of_one_name_are_told_apart(monkeypatch, tmp_path):
         slice(None), [one.name for one in (run, *others)]))  # fmt: skip
     assert named("isra/seed0", "isra/seed1") == ["seed0", "seed1"]
     assert named("isra/seed0", "ba3us/seed0", "ba3us/seed1") == ["isra/seed0", "ba3us/seed0", "ba3us/seed1"]
-    assert "Against ba3us/seed0, ba3us/seed1." in (tmp_path / "report.html").read_text()
+    text = (tmp_path / "report.html").read_text()
+    assert "Against ba3us/seed0, ba3us/seed1." in text and "<p>By labels.</p>" in text
     assert named("isra/seed0", "isra/seed0") == ["seed0", "seed0"]  # the same run
 
 

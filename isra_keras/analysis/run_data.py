@@ -76,6 +76,12 @@ class RunData:
         counts = self.target_counts()
         return judged_shared(self.class_weights()) if counts is None else counts > 0
 
+    def shared_by(self):
+        """A sentence that says by what `shared` tells classes apart."""
+        if self.target_counts() is None:
+            return "The target has no labels: shared are the classes that the run judges so, source only those that it does not."
+        return "Shared are the classes that the target's labels have: what is said of them is no label-free result."
+
     def target_counts(self):
         """(C,) images of each class by all of the target's labels, of which the predictions may be a sample; or None."""
         labels = np.asarray(self.task.target.labels)

@@ -31,6 +31,17 @@ def test_embedding_keeps_clusters_and_starts_from_a_layout():
     assert again.shape == (36, 2) and np.isfinite(again).all()
 
 
+def test_the_panels_claim_nothing_of_a_target_without_labels(monkeypatch, tmp_path):
+    """Classes that the run judged absent were "not in the target"."""
+    from isra_keras.analysis import style
+
+    seen = []
+    monkeypatch.setattr(style, "save_both", lambda made, path: seen.extend(t.get_text() for t in made.legends[0].get_texts()))
+    panel = ("run", rng().normal(size=(6, 2)), np.arange(6) > 3, np.arange(6) % 2)
+    embedding.plot_embeddings([panel], np.array([True, False]), tmp_path / "e.png")
+    assert seen == ["source, class not shared", "source, shared class", "target"]
+
+
 def test_separation_counts_the_nearest():
     features = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1], [1, 0.05], [0.05, 1], [0, 2]], "float32")
     is_target = np.array([False] * 4 + [True] * 3)
