@@ -10,6 +10,13 @@ PURPLE, SKY, GREY, DARK = "#CC79A7", "#56B4E9", "#B5B5B5", "#333333"
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 SEQUENTIAL = "Blues"
 
+FURTHER_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "Source Han Sans SC",
+    "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "IPAexGothic", "NanumGothic",
+    "Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Tamil", "Noto Sans Thai",
+)  # fmt: skip
+"""Whichever of them are installed are asked for letters that matplotlib's own font lacks."""
+
 SETTINGS = {
     "text.parse_math": False,  # a class may be called "$$"
     "font.size": 9,
@@ -45,8 +52,11 @@ def figure(width, height, rows=1, columns=1, **kwargs):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     from cycler import cycler
+    from matplotlib.font_manager import fontManager
 
-    with matplotlib.rc_context({**SETTINGS, "axes.prop_cycle": cycler(color=CYCLE)}):
+    installed = {font.name for font in fontManager.ttflist}
+    fonts = ["DejaVu Sans", *(name for name in FURTHER_FONTS if name in installed)]
+    with matplotlib.rc_context({**SETTINGS, "axes.prop_cycle": cycler(color=CYCLE), "font.family": fonts}):
         made, axes = plt.subplots(rows, columns, figsize=(width, height), **kwargs)
         try:
             yield made, axes

@@ -1,4 +1,6 @@
-"""Atomic writing of figures and text."""
+"""Atomic writing of figures and text, and the fonts of names."""
+
+import warnings
 
 import pytest
 
@@ -29,3 +31,28 @@ def test_figures_are_closed():
 def test_write_text(tmp_path):
     style.write_text(tmp_path / "a.md", "ü\n")
     assert (tmp_path / "a.md").read_text(encoding="utf-8") == "ü\n" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_names_in_other_scripts_are_drawn_where_a_font_has_them(tmp_path):
+    """All were the same box, whatever was installed."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+    from matplotlib.font_manager import fontManager
+
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0)), pen.lineTo((0, 800)), pen.lineTo((900, 0)), pen.closePath()
+    font = FontBuilder(1000, isTTF=True)
+    font.setupGlyphOrder([".notdef", "cat"]), font.setupCharacterMap({ord("猫"): "cat"})
+    font.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "cat": pen.glyph()})
+    font.setupHorizontalMetrics({".notdef": (1000, 0), "cat": (1000, 0)}), font.setupHorizontalHeader(ascent=800, descent=-200)
+    font.setupNameTable({"familyName": style.FURTHER_FONTS[0], "styleName": "Regular"}), font.setupOS2(), font.setupPost()
+    font.save(tmp_path / "font.ttf")
+    before = list(fontManager.ttflist)
+    fontManager.addfont(tmp_path / "font.ttf")
+    try:
+        with warnings.catch_warnings(), style.figure(2, 2) as (made, axis):
+            warnings.filterwarnings("error", "Glyph")
+            axis.set_title("a 猫")
+            style.save(made, tmp_path / "f.png")
+    finally:
+        fontManager.ttflist = before
