@@ -168,6 +168,23 @@ def test_figures_of_65_classes_have_no_overlapping_labels(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {f"{n}.{e}" for n in "sti" for e in ("png", "svg")}
 
 
+def test_numbers_below_the_topics_means_are_apart(monkeypatch, tmp_path):
+    from isra_keras.analysis import style
+
+    def look(made, path):
+        made.canvas.draw()
+        axis, low, high = made.axes[0], *made.axes[0].get_xlim()
+        shown = [label for label, tick in zip(axis.get_xticklabels(), axis.get_xticks()) if low <= tick <= high]
+        boxes = [label.get_window_extent() for label in shown]
+        seen.append(min(b.x0 - a.x1 for a, b in zip(boxes, boxes[1:])))
+
+    seen = []
+    monkeypatch.setattr(style, "save_both", look)
+    for low, high in ((-0.092, 0.086), (-2, 3), (0.9997, 1.0003), (-1e-5, 2e-5)):
+        topics.plot_topic_domains([{"source_mean": mean, "target_mean": mean} for mean in (low, high)], tmp_path / "d.png")
+    assert min(seen) > 4, seen
+
+
 def test_html_is_one_file_and_takes_names_literally(tmp_path):
     from isra_keras.analysis import style
 
