@@ -65,7 +65,7 @@ def test_classes_of_the_target_are_those_of_all_its_labels():
 
     labels = np.array([0] * 9 + [2] + [-1])
     sample = SimpleNamespace(labels=labels[:5])
-    task = SimpleNamespace(target=SimpleNamespace(labels=labels))
+    task = SimpleNamespace(target=SimpleNamespace(labels=labels), source=SimpleNamespace(labels=np.arange(3)))
     run = RunData(None, "", {"class_names": ["a", "b", "c"]}, None, None, task, None, sample)
     assert run.target_counts().tolist() == [9, 0, 1] and run.shared().tolist() == [True, False, True]
     assert "no label-free result" in run.shared_by()
@@ -73,6 +73,10 @@ def test_classes_of_the_target_are_those_of_all_its_labels():
     run.info["class_weights"] = [0.0, 1.0, 0.0]
     assert run.target_counts() is None and run.shared().tolist() == [False, True, False]
     assert "no labels: shared are the classes that the run judges so" in run.shared_by()
+    run.info["class_weights"], sample.logits = None, np.log([[0.3, 0.1, 0.6]] * 5)
+    assert run.shared().tolist() == [True, False, True]
+    task.source.labels = np.arange(2)  # the third was never learnt
+    assert run.class_weights() == pytest.approx([0.3, 0.1, 0]) and not run.shared()[2]
 
 
 def test_runs_of_another_source_are_not_compared(monkeypatch, tmp_path):
