@@ -3,8 +3,8 @@
     python benchmarks/attention_check.py RUN [--images 48] [--data-dir DIR] [--out benchmarks/results/attention.jsonl]
 
 One JSON line: mean area under deletion (lower is better) and insertion (higher is better) for the map of the class's
-topics, its strongest topic alone, Grad-CAM and noise, with standard errors; share of images on which a map beats
-noise; and the rank correlation of maps before and after shuffling the weights (near 0 is good).
+topics, its strongest topic alone, Grad-CAM and noise, with standard errors; share of images on which a map has more under
+insertion than noise; and the rank correlation of maps before and after shuffling the weights (near 0 is good).
 """
 
 import argparse
