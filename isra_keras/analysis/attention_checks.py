@@ -107,7 +107,7 @@ def randomisation(maps, images, labels, seed=0):
         map that has become zero everywhere counts as 0.
     """
     before = _both_maps(maps, images, labels)
-    heads = [maps.network.get_layer("classifier")] + ([maps.semantic] if maps.num_topics else [])
+    heads = [maps.head] + ([maps.semantic] if maps.num_topics else [])
     parts = {"heads": heads, "bottleneck": [maps.network.get_layer("bottleneck")]}
     parts["backbone"] = [maps.network.get_layer("backbone")]
     results, shuffled = {}, []
