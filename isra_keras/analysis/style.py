@@ -9,6 +9,7 @@ BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, GREY, DARK = "#CC79A7", "#56B4E9", "#B5B5B5", "#333333"
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 SEQUENTIAL = "Blues"
+MOST_PIXELS = 25_000_000  # of a picture: drawing takes some 45 bytes for each
 
 FURTHER_FONTS = (
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "Source Han Sans SC",
@@ -70,11 +71,13 @@ def save(made, path, dpi=150, tight=True):
     Args:
         made: the figure.
         path: .png.
-        dpi: of the picture.
+        dpi: of the picture; less where it would have more than `MOST_PIXELS`, as with a thousand classes.
         tight: cut to what is drawn, which draws it once more to measure it; False where the margins are known.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    width, height = made.get_size_inches()
+    dpi = min(dpi, (MOST_PIXELS / (width * height)) ** 0.5)
     try:
         cut = {"bbox_inches": "tight", "pad_inches": 0.08} if tight else {}
         made.savefig(partial, dpi=dpi, format=path.suffix[1:], **cut)

@@ -9,6 +9,9 @@ from isra_keras.analysis import style
 
 def test_failed_save_leaves_nothing(tmp_path):
     class Broken:
+        def get_size_inches(self):
+            return 4, 3
+
         def savefig(self, path, **kwargs):
             path.write_bytes(b"half")
             raise OSError("disk full")
@@ -17,6 +20,17 @@ def test_failed_save_leaves_nothing(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         style.save(Broken(), tmp_path / "old.png")
     assert (tmp_path / "old.png").read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_huge_figures_have_fewer_pixels(tmp_path):
+    """The confusion of a thousand classes took 3.7 GB at the end of a run."""
+    from PIL import Image
+
+    for size, expected in (((4, 3), (600, 450)), ((100, 36), (8333, 3000))):
+        with style.figure(*size) as (made, _):
+            style.save(made, tmp_path / "f.png", tight=False)
+        with Image.open(tmp_path / "f.png") as image:
+            assert image.size == expected
 
 
 def test_figures_are_closed():
