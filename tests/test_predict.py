@@ -334,6 +334,15 @@ def test_answers_that_are_no_numbers_are_errors_and_sure_ones_have_no_entropy(ph
     assert {str(row["entropy"]) for row in answers["sure"]} == {"0.0"}  # not -1e-7
 
 
+def test_images_without_an_answer_are_not_called_unreadable(photos, tmp_path, capsys):
+    run = make_run(tmp_path / "run")
+    network, _ = predict.load_run(run)
+    network.get_layer("classifier").set_weights([np.full((3, 3), np.nan), np.zeros(3)])
+    network.save(run / "model.keras")
+    assert cli.run(predict.main, [str(run), str(photos)]) == 0
+    assert "11 rows, 2 unreadable, 9 without a finite answer," in capsys.readouterr().err
+
+
 def small_images(tmp_path, kind, shape=(40, 40)):
     """(`Task` of three images in memory or in files, their files): smooth ones, since crops of noise look all alike."""
     from PIL import Image
