@@ -72,7 +72,7 @@ def _written_paths(begun, kind, top_k, remarks):
             first = file.readline()  # of other rows, quotes may make no row whole
             _check_columns(begun, next(csv.reader([first])) if first.endswith("\n") else None, _header(top_k, remarks))
             file.seek(0)
-            yield from (row[0] for row in islice(csv.reader(_until(file, whole)), 1, None) if row and row[0])
+            yield from (row[0] for row in islice(csv.reader(_until(file, whole)), 1, None) if row)
             return
         for number, line in enumerate(_until(file, whole), start=1):
             if line.strip():

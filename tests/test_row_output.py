@@ -29,6 +29,17 @@ def test_names_that_come_twice_keep_both_rows(tmp_path):
     assert [known.skip(path) for path in ("a", "b", "a", "c", "b")] == [True, True, False, False, False] and known.skipped == 2
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_rows_without_a_name_are_known(kind, tmp_path):
+    """Features may have an empty path: as CSV their rows were written again."""
+    out = tmp_path / "p"
+    with open_output(out, kind, 1, resume=False) as write:
+        for path in ("", "a", ""):
+            write({"path": path, "class": "x", "probability": 1.0, "entropy": 0.0, "error": "", "top": [("x", 1.0)]})
+    known = KnownRows(out, kind)
+    assert [known.skip(path) for path in ("", "a", "", "")] == [True, True, True, False]
+
+
 def test_rows_whose_names_hold_a_line_feed_are_gone_on_with(tmp_path):
     """A crash within such a name left half of it, which the next rows were written into."""
     _gone_on_with(tmp_path / "p.csv", ["a\nb", 'c"\nd', "e\nf"])
