@@ -52,7 +52,7 @@ def main(argv=None):
         for name, both in areas.items()
     }
     line["correlation_after_shuffling"] = {
-        part: {kind: round(float(values.mean()), 3) for kind, values in kinds.items()} for part, kinds in moved.items()
+        part: {kind: round(float(np.nanmean(values)), 3) for kind, values in kinds.items()} for part, kinds in moved.items()
     }
     print(json.dumps(line, indent=1))
     if args.out:

@@ -107,7 +107,7 @@ def randomisation(maps, images, labels, seed=0):
     Returns:
         {"heads" | "bottleneck" | "backbone": {"topics": (n,), "gradcam": (n,)}}: rank correlation of each image's map
         with the map before, after that part and all before it were shuffled ("heads": classifier and receptors). A
-        map that has become zero everywhere counts as 0.
+        map that has become zero everywhere counts as 0; NaN where it was so before, which says nothing.
     """
     before = _both_maps(maps, images, labels)
     heads = [maps.head] + ([maps.semantic] if maps.num_topics else [])
@@ -119,7 +119,7 @@ def randomisation(maps, images, labels, seed=0):
         with shuffled_weights(shuffled, seed):
             after = _both_maps(maps, images, labels)
         results[name] = {
-            kind: np.array([rank_correlation(a, b) for a, b in zip(heats, after[kind])])
+            kind: np.array([rank_correlation(a, b) if np.ptp(a) > 0 else np.nan for a, b in zip(heats, after[kind])])
             for kind, heats in before.items()
         }
     return results

@@ -73,6 +73,14 @@ def test_randomisation_changes_the_maps_and_puts_the_weights_back():
     np.testing.assert_array_equal(before.topic_maps, after.topic_maps)
 
 
+def test_maps_that_were_empty_before_the_shuffle_are_not_counted(monkeypatch):
+    """They counted as 0, which is what a good map has."""
+    heats = iter([np.arange(8.0).reshape(2, 2, 2) * [[[0]], [[1]]]] + [np.arange(8.0).reshape(2, 2, 2)] * 3)
+    monkeypatch.setattr(checks, "_both_maps", lambda *given: {"gradcam": next(heats)})
+    for part in checks.randomisation(make(), images(2), [0, 1]).values():
+        assert np.isnan(part["gradcam"][0]) and part["gradcam"][1] == pytest.approx(1)
+
+
 def test_weights_come_back_after_an_error():
     maps = make()
     layer = maps.network.get_layer("bottleneck")
