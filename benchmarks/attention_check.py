@@ -3,8 +3,8 @@
     python benchmarks/attention_check.py RUN [--images 48] [--data-dir DIR] [--out benchmarks/results/attention.jsonl]
 
 One JSON line: mean area under deletion (lower is better) and insertion (higher is better) for the map of the class's
-topics, its strongest topic alone, Grad-CAM and noise, with standard errors; share of images on which a map beats
-noise; and the rank correlation of maps before and after shuffling the weights (near 0 is good).
+topics, its strongest topic alone, Grad-CAM and noise, with standard errors; share of images on which a map has more under
+insertion than noise; and the rank correlation of maps before and after shuffling the weights (near 0 is good).
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main(argv=None):
         for name, both in areas.items()
     }
     line["correlation_after_shuffling"] = {
-        part: {kind: round(float(values.mean()), 3) for kind, values in kinds.items()} for part, kinds in moved.items()
+        part: {kind: round(float(np.nanmean(values)), 3) for kind, values in kinds.items()} for part, kinds in moved.items()
     }
     print(json.dumps(line, indent=1))
     if args.out:

@@ -74,15 +74,26 @@ def analyze(args, out):
             raise UserError(
                 f"Expected --against runs on the same task as '{args.run}'; '{other.folder}' is on another."
             )
+    for one, name in zip((run, *others), distinct_names([one.folder for one in (run, *others)])):
+        one.name = name
     report = HtmlReport(f"{run.info.get('method', 'model')} on {run.info.get('task', 'a task')}", command(args))
     report.paragraph(
         f"Run {run.name}; {_looked_at(run.source)} source and {_looked_at(run.target)} target images, "
         f"{len(run.class_names)} source classes." + (f" Against {', '.join(o.name for o in others)}." if others else "")
     )
+    report.paragraph(run.shared_by())
     for name in SECTIONS:
         if not args.only or name in args.only:
             WRITERS[name](report, run, others, out, args.seed)
     return report.write(out / "report.html")
+
+
+def distinct_names(folders):
+    """The ends of the folders' paths, as long as they must be to differ: ["isra/seed0", "ba3us/seed0"]."""
+    parts = [Path(folder).resolve().parts for folder in folders]
+    lengths = range(1, max(map(len, parts)) + 1)
+    enough = next((n for n in lengths if len({part[-n:] for part in parts}) == len(parts)), 1)
+    return ["/".join(part[-enough:]) for part in parts]
 
 
 def same_samples(one, other):

@@ -53,7 +53,7 @@ def main(argv=None):
 
         labels = task.target.labels[arrays["indices"]]
         try:
-            write_report(folder, arrays, labels, info["class_names"], info["class_weights"])
+            write_report(folder, arrays, labels, info["class_names"], info["class_weights"], source_labels=task.source.labels)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):  # the command line has words for it
                 raise

@@ -67,7 +67,7 @@ def _predict(args):
     model = None if args.out is None else _model_digest([args.run, *args.others])
     known = KnownRows(args.out, kind, top_k, model, args.remarks) if args.resume else None
     remarked = _remarking(args, network, info) if args.remarks else None
-    counts, passed = {"rows": 0, "errors": 0}, Counter()
+    counts, passed = Counter(), Counter()
     start = time.monotonic()
     batches = predict_rows(network, info, args.inputs, args.batch_size, top_k, args.threads, known, remarked, passed)
     first = next(batches, None)  # before anything is written: without images OUT stays what it was
@@ -79,7 +79,7 @@ def _predict(args):
         for rows in chain([] if first is None else [first], batches):
             for row in rows:
                 write(row)
-                counts["errors"] += bool(row["error"])
+                counts["unanswered" if row["error"] == NOT_FINITE else "unreadable"] += bool(row["error"])
             counts["rows"] += len(rows)
             advance(len(rows))
     if not args.quiet:
@@ -87,7 +87,9 @@ def _predict(args):
             print(f"warning:{_others(passed)}", file=sys.stderr)
         seconds = time.monotonic() - start
         skipped = f", {known.skipped:,} passed over" if known else ""
-        print(f"{counts['rows']:,} rows, {counts['errors']:,} unreadable{skipped}, {seconds:.1f} s", file=sys.stderr)
+        unanswered = f", {counts['unanswered']:,} without a finite answer" if counts["unanswered"] else ""
+        said = f"{counts['rows']:,} rows, {counts['unreadable']:,} unreadable{unanswered}{skipped}"
+        print(f"{said}, {seconds:.1f} s", file=sys.stderr)
     return 0
 
 
@@ -314,10 +316,15 @@ def _feature_rows(inputs, width, known):
         if names is not None and names.shape != (len(rows),):
             raise UserError(f"Expected a path for each of {len(rows)} rows in '{given}'; received \"path\" of shape {names.shape}.")
         for index in range(len(rows)):
-            path = str(names[index]) if names is not None else f"{given}#{index}"
+            path = f"{given}#{index}" if names is None else _text(names[index])
             if known is None or not known.skip(path):
                 finite = bool(np.isfinite(rows[index]).all())
                 yield path, rows[index], "" if finite else "features are not finite"
+
+
+def _text(name):
+    """A name of an array of texts or of bytes, as many tools write them."""
+    return os.fsdecode(name) if isinstance(name, bytes) else str(name)
 
 
 def _batches(items, size):

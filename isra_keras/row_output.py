@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 from isra_keras.errors import UserError
 
@@ -71,7 +72,7 @@ def _written_paths(begun, kind, top_k, remarks):
             first = file.readline()  # of other rows, quotes may make no row whole
             _check_columns(begun, next(csv.reader([first])) if first.endswith("\n") else None, _header(top_k, remarks))
             file.seek(0)
-            yield from (row[0] for row in islice(csv.reader(_until(file, whole)), 1, None) if row and row[0])
+            yield from (row[0] for row in islice(csv.reader(_until(file, whole)), 1, None) if row)
             return
         for number, line in enumerate(_until(file, whole), start=1):
             if line.strip():
@@ -284,7 +285,7 @@ def _writer(file, kind, top_k, remarks, header):
             file.write(json.dumps(_rounded(record)) + "\n")
 
         return write_json
-    writer = csv.writer(file, lineterminator="\n")
+    writer = _csv_writer(file)
     if header:
         writer.writerow(_header(top_k, remarks))
 
@@ -295,6 +296,11 @@ def _writer(file, kind, top_k, remarks, header):
                          *(others or [""] * 2 * (top_k - 1)), *[row.get("remarks", "")] * remarks])  # fmt: skip
 
     return write_csv
+
+
+def _csv_writer(file):
+    """`csv.writer` of lines that end in a line feed. Told so itself, that of Python 3.11 quotes no carriage return."""
+    return csv.writer(SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n")))
 
 
 def _rounded(row):

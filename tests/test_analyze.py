@@ -1,5 +1,6 @@
 """analyze: the whole report on a small run, with and without topics, labels and another run; errors."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -64,12 +65,18 @@ def test_classes_of_the_target_are_those_of_all_its_labels():
 
     labels = np.array([0] * 9 + [2] + [-1])
     sample = SimpleNamespace(labels=labels[:5])
-    task = SimpleNamespace(target=SimpleNamespace(labels=labels))
+    task = SimpleNamespace(target=SimpleNamespace(labels=labels), source=SimpleNamespace(labels=np.arange(3)))
     run = RunData(None, "", {"class_names": ["a", "b", "c"]}, None, None, task, None, sample)
     assert run.target_counts().tolist() == [9, 0, 1] and run.shared().tolist() == [True, False, True]
+    assert "no label-free result" in run.shared_by()
     labels[:] = -1
     run.info["class_weights"] = [0.0, 1.0, 0.0]
     assert run.target_counts() is None and run.shared().tolist() == [False, True, False]
+    assert "no labels: shared are the classes that the run judges so" in run.shared_by()
+    run.info["class_weights"], sample.logits = None, np.log([[0.3, 0.1, 0.6]] * 5)
+    assert run.shared().tolist() == [True, False, True]
+    task.source.labels = np.arange(2)  # the third was never learnt
+    assert run.class_weights() == pytest.approx([0.3, 0.1, 0]) and not run.shared()[2]
 
 
 def test_runs_of_another_source_are_not_compared(monkeypatch, tmp_path):
@@ -102,6 +109,33 @@ def test_runs_on_other_images_are_not_compared():
     assert analyze.same_samples(one, data("abc"))
     for other in (data("abd"), data("abc", places=(0, 1)), data("abc", labels=(0, 0))):
         assert not analyze.same_samples(one, other)
+
+
+def test_runs_of_one_name_are_told_apart(monkeypatch, tmp_path):
+    """`train --seeds` calls its runs seed0, seed1, ...: the panels, columns and dots of two methods had the same name."""
+    from isra_keras.analysis import run_data, sections
+
+    def load(folder, *rest):
+        part = SimpleNamespace(
+            domain=Domain("photos", ("a", "b"), np.zeros(3, "int32"), paths=list("xyz")), indices=np.arange(3), labels=np.zeros(3)
+        )
+        return SimpleNamespace(folder=Path(folder), name=Path(folder).name, class_names=["a", "b"], source=part, target=part, info={},
+                               shared_by=lambda: "By labels.")  # fmt: skip
+
+    def named(*folders):
+        words = [word for folder in folders[1:] for word in ("--against", folder)]
+        analyze.analyze(analyze.build_parser().parse_args([folders[0], *words, "--only", "classes"]), tmp_path)
+        return seen
+
+    seen = []
+    monkeypatch.setattr(run_data, "load_run_data", load)
+    monkeypatch.setitem(sections.WRITERS, "classes", lambda report, run, others, *rest: seen.__setitem__(
+        slice(None), [one.name for one in (run, *others)]))  # fmt: skip
+    assert named("isra/seed0", "isra/seed1") == ["seed0", "seed1"]
+    assert named("isra/seed0", "ba3us/seed0", "ba3us/seed1") == ["isra/seed0", "ba3us/seed0", "ba3us/seed1"]
+    text = (tmp_path / "report.html").read_text()
+    assert "Against ba3us/seed0, ba3us/seed1." in text and "<p>By labels.</p>" in text
+    assert named("isra/seed0", "isra/seed0") == ["seed0", "seed0"]  # the same run
 
 
 def test_the_command_that_makes_the_report_again_is_whole():

@@ -117,6 +117,13 @@ def test_report_is_written(data, run_dir, capsys):
     assert "75.00 %" in (run_dir / "report" / "report.md").read_text()
 
 
+def test_the_report_judges_classes_as_the_command_does(data, run_dir, capsys):
+    """Of a method without class weights it took a class for shared that the source has no image of."""
+    data.task.source.labels[:] = 0
+    assert evaluate_json(capsys, run_dir, "--report")["shared_classes_judged"] == ["blue"]
+    assert "1 of 3 classes, by the mean of its predictions" in (run_dir / "report" / "report.md").read_text()
+
+
 def test_data_is_found_as_the_run_found_it(data, run_dir, capsys):
     evaluate_json(capsys, run_dir)
     evaluate_json(capsys, run_dir, "--data-dir", "new")

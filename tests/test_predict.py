@@ -236,6 +236,9 @@ def test_features_run(tmp_path, capsys):
     assert predict.main([str(run), str(tmp_path / "f.npz"), "--quiet"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [(row["path"], row["class"]) for row in rows] == [("r.jpg", "red"), ("g.jpg", "green"), ("b.jpg", "blue")]
+    np.savez(tmp_path / "b.npz", features=np.eye(3) * 255, path=np.array([b"r.jpg", b"caf\xc3\xa9.jpg", b"caf\xe9.jpg"]))
+    found = [row["path"] for rows in predict.predict_rows(*predict.load_run(run), [tmp_path / "b.npz"]) for row in rows]
+    assert found == ["r.jpg", "café.jpg", "caf\udce9.jpg"]  # bytes, which were called b'r.jpg'
     np.save(tmp_path / "wrong.npy", np.zeros((2, 4)))
     assert cli.run(predict.main, [str(run), str(tmp_path / "wrong.npy")]) == 2
     assert "features (n, 3)" in capsys.readouterr().err
@@ -329,6 +332,15 @@ def test_answers_that_are_no_numbers_are_errors_and_sure_ones_have_no_entropy(ph
     errors = {row["error"] for row in answers["nan"]}
     assert errors == {"the model's answer is not finite"} and not any(row["top"] for row in answers["nan"])
     assert {str(row["entropy"]) for row in answers["sure"]} == {"0.0"}  # not -1e-7
+
+
+def test_images_without_an_answer_are_not_called_unreadable(photos, tmp_path, capsys):
+    run = make_run(tmp_path / "run")
+    network, _ = predict.load_run(run)
+    network.get_layer("classifier").set_weights([np.full((3, 3), np.nan), np.zeros(3)])
+    network.save(run / "model.keras")
+    assert cli.run(predict.main, [str(run), str(photos)]) == 0
+    assert "11 rows, 2 unreadable, 9 without a finite answer," in capsys.readouterr().err
 
 
 def small_images(tmp_path, kind, shape=(40, 40)):

@@ -1,5 +1,7 @@
 """Rows in a partial file: what a crash leaves, and which rows a later call goes on behind."""
 
+import csv
+
 import pytest
 
 from isra_keras.errors import UserError
@@ -27,9 +29,32 @@ def test_names_that_come_twice_keep_both_rows(tmp_path):
     assert [known.skip(path) for path in ("a", "b", "a", "c", "b")] == [True, True, False, False, False] and known.skipped == 2
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_rows_without_a_name_are_known(kind, tmp_path):
+    """Features may have an empty path: as CSV their rows were written again."""
+    out = tmp_path / "p"
+    with open_output(out, kind, 1, resume=False) as write:
+        for path in ("", "a", ""):
+            write({"path": path, "class": "x", "probability": 1.0, "entropy": 0.0, "error": "", "top": [("x", 1.0)]})
+    known = KnownRows(out, kind)
+    assert [known.skip(path) for path in ("", "a", "", "")] == [True, True, True, False]
+
+
 def test_rows_whose_names_hold_a_line_feed_are_gone_on_with(tmp_path):
     """A crash within such a name left half of it, which the next rows were written into."""
-    out, paths = tmp_path / "p.csv", ["a\nb", 'c"\nd', "e\nf"]
+    _gone_on_with(tmp_path / "p.csv", ["a\nb", 'c"\nd', "e\nf"])
+
+
+def test_rows_whose_names_hold_a_carriage_return_are_rows(tmp_path):
+    """It had no quotes: whoever read the file found two rows, and --resume, that did not know the name, wrote it again."""
+    out, paths = tmp_path / "p.csv", ["a\rb", "c\r", "d\r\ne"]
+    _gone_on_with(out, paths)
+    with open(out, newline="") as file:
+        assert [row[0] for row in csv.reader(file)] == ["path", *paths]
+
+
+def _gone_on_with(out, paths):
+    """Rows are whole again after a crash at any of their bytes."""
     rows = [{"path": path, "class": "x", "probability": 1.0, "entropy": 0.0, "error": "", "top": [("x", 1.0)]} for path in paths]
     with open_output(out, "csv", 1, resume=False) as write:
         [write(row) for row in rows]

@@ -17,8 +17,9 @@ import numpy as np
 from isra_keras.analysis.attention_maps import random_maps, upsample
 
 
-def area_curves(predict, image, heat, label, steps=16, blur=None):
-    """Deletion and insertion of one image under one map.
+def area_curves(predict, image, heat, label, steps=16, blur=None, seed=0):
+    """Deletion and insertion of one image under one map. Where that is the same, as it often is zero, places follow each
+    other as under noise: a map that says nothing has noise's area.
 
     Args:
         predict: (m, height, width, 3) float32 -> (m, C) probabilities.
@@ -27,13 +28,15 @@ def area_curves(predict, image, heat, label, steps=16, blur=None):
         label: class whose probability is watched.
         steps: equal shares of the pixels, one after the other.
         blur: (height, width, 3) to replace pixels by; None for `blurred(image)`.
+        seed: of that noise.
 
     Returns:
         {"deletion": (steps + 1,), "insertion": (steps + 1,)} probabilities.
     """
     image = np.asarray(image, "float32")
     blur = blurred(image) if blur is None else np.asarray(blur, "float32")
-    order = np.argsort(-heat.reshape(-1), kind="stable")
+    noise = upsample(random_maps(1, (7, 7), seed)[0], heat.shape)
+    order = np.lexsort((noise.reshape(-1), -heat.reshape(-1)))
     rank = np.empty(order.size, int)
     rank[order] = np.arange(order.size)
     limits = np.round(np.linspace(0, order.size, steps + 1))
@@ -87,7 +90,7 @@ def compare_maps(maps, images, labels, steps=16, seed=0):
     areas = {name: {"deletion": [], "insertion": []} for name in kinds}
     for row, image in enumerate(images):
         for name, heats in kinds.items():
-            curves = area_curves(predict, image, upsample(heats[row], size), labels[row], steps)
+            curves = area_curves(predict, image, upsample(heats[row], size), labels[row], steps, seed=(seed, row))
             for kind, curve in curves.items():
                 areas[name][kind].append(area(curve))
     return {name: {kind: np.array(values) for kind, values in both.items()} for name, both in areas.items()}
@@ -104,10 +107,10 @@ def randomisation(maps, images, labels, seed=0):
     Returns:
         {"heads" | "bottleneck" | "backbone": {"topics": (n,), "gradcam": (n,)}}: rank correlation of each image's map
         with the map before, after that part and all before it were shuffled ("heads": classifier and receptors). A
-        map that has become zero everywhere counts as 0.
+        map that has become zero everywhere counts as 0; NaN where it was so before, which says nothing.
     """
     before = _both_maps(maps, images, labels)
-    heads = [maps.network.get_layer("classifier")] + ([maps.semantic] if maps.num_topics else [])
+    heads = [maps.head] + ([maps.semantic] if maps.num_topics else [])
     parts = {"heads": heads, "bottleneck": [maps.network.get_layer("bottleneck")]}
     parts["backbone"] = [maps.network.get_layer("backbone")]
     results, shuffled = {}, []
@@ -116,7 +119,7 @@ def randomisation(maps, images, labels, seed=0):
         with shuffled_weights(shuffled, seed):
             after = _both_maps(maps, images, labels)
         results[name] = {
-            kind: np.array([rank_correlation(a, b) for a, b in zip(heats, after[kind])])
+            kind: np.array([rank_correlation(a, b) if np.ptp(a) > 0 else np.nan for a, b in zip(heats, after[kind])])
             for kind, heats in before.items()
         }
     return results

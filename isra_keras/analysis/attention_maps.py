@@ -1,7 +1,8 @@
 """Where in an image a topic or a class is seen: the receptors' attention carried back to the convolutional map.
 
 Notation: Z (h, w, p) the last convolutional map of an image, z = mean over positions (the pooled features),
-x = b(z) (d) the bottleneck's features, g_j the receptor of topic j, y_k the logit of class k.
+x = b(z) (d) the bottleneck's features, g_j the receptor of topic j, y_k the logit of class k that is predicted by (of A2KT
+its log p_k).
 
     A_j = |d g_j(x) / d x|                                  (d)     attention of topic j (the paper's Eq. 2, 3)
     a_j = d g_j(b(z)) / d z                                 (p)     the same gradient, one layer further down
@@ -86,6 +87,7 @@ class AttentionMaps:
         import keras
 
         self.network, self.semantic, self.inputs = network, semantic, inputs
+        self._bottleneck = network.get_layer("bottleneck")
         self.map_shape = None
         outputs = dict(network.output) if isinstance(network.output, dict) else network.output
         last = convolutional_map(network)
@@ -94,6 +96,8 @@ class AttentionMaps:
             outputs = outputs | {"activation": stem(network.input)}
             self.map_shape = tuple(last.shape[1:3])
         self._forward = keras.Model(network.input, outputs)
+        # All that comes behind the features: for A2KT its prototypes too, not the layer "classifier" alone.
+        self.head = keras.Model(network.output["features"], network.output["logits"])
         self.num_topics = 0 if semantic is None else int(semantic.output["responses"].shape[-1])
 
     def explain(self, images):
@@ -158,7 +162,7 @@ class AttentionMaps:
         receptors = self.semantic.get_layer("receptors")
 
         def response(copies):
-            return receptors(copies if self.inputs == "pooled" else self._on_rows("bottleneck", copies))
+            return receptors(copies if self.inputs == "pooled" else self._on_rows(self._bottleneck, copies))
 
         return _gradients(response, pooled, self.num_topics)
 
@@ -170,17 +174,17 @@ class AttentionMaps:
         own = ops.reshape(ops.eye(classes), (classes, 1, classes))
 
         def logits(copies):
-            hidden = copies if from_features else self._on_rows("bottleneck", copies)
-            return ops.sum(self._on_rows("classifier", hidden) * own, axis=-1)
+            hidden = copies if from_features else self._on_rows(self._bottleneck, copies)
+            return ops.sum(self._on_rows(self.head, hidden) * own, axis=-1)
 
         return _gradients(logits, rows, classes)
 
     def _on_rows(self, part, copies):
-        """A part of the network on (J, n, width)."""
+        """A layer or a model on (J, n, width)."""
         from keras import ops
 
         flat = ops.reshape(copies, (-1, copies.shape[-1]))
-        outputs = self.network.get_layer(part)(flat, training=False)
+        outputs = part(flat, training=False)
         return ops.reshape(outputs, (*copies.shape[:2], outputs.shape[-1]))
 
 

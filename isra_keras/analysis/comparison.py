@@ -67,7 +67,7 @@ def plot_improvement(rows, names, path):
 
 
 def contact_sheet(images, captions, path, columns=8, row_names=None, halves=None):
-    """Images in a grid with a caption below each.
+    """Images in a grid with a caption above each.
 
     Args:
         images: uint8 (n, h, w, 3), n >= 1.

@@ -36,7 +36,7 @@ def aligned(points, reference):
 
 
 def plot_embeddings(panels, shared, path):
-    """One panel a run: grey source samples of source-only classes, blue of shared classes, orange target samples.
+    """One panel a run: grey source samples of classes not shared, blue of shared classes, orange target samples.
 
     Args:
         panels: list of (title, points (n, 2), is_target (n,) bool, labels (n,) of the source's samples).
@@ -46,7 +46,7 @@ def plot_embeddings(panels, shared, path):
     with style.figure(3.4 * len(panels), 3.6, 1, len(panels), squeeze=False) as (made, axes):
         for axis, (title, points, is_target, labels) in zip(axes.flat, panels):
             kinds = [
-                (~is_target & ~shared[np.maximum(labels, 0)], style.GREY, "o", "source, class not in the target"),
+                (~is_target & ~shared[np.maximum(labels, 0)], style.GREY, "o", "source, class not shared"),
                 (~is_target & shared[np.maximum(labels, 0)], style.BLUE, "o", "source, shared class"),
                 (is_target, style.ORANGE, "x", "target"),
             ]

@@ -11,8 +11,8 @@ from isra_keras.analysis.per_class import (
     confusion,
     judged_shared,
     per_class,
-    prediction_weights,
     shared_border,
+    weights_judged_by,
 )
 from isra_keras.selection.scores import entropies, score_all, softmax
 
@@ -20,7 +20,9 @@ RULE = (f"A class is judged shared when its weight is above {BORDER} of an even 
         "spread over (exp of their entropy).")  # fmt: skip
 
 
-def write_report(run_dir, evaluation, labels, class_names, class_weights=None, history=None, title=None):
+def write_report(
+    run_dir, evaluation, labels, class_names, class_weights=None, history=None, title=None, source_labels=None
+):
     """Writes run_dir/report/: report.md, confusion.png, curves.png, class_weights.png.
 
     Every file is written beside its place and renamed. confusion.png is there only with labels.
@@ -33,6 +35,7 @@ def write_report(run_dir, evaluation, labels, class_names, class_weights=None, h
         class_weights: (C,) of the method; None judges by the mean of the predictions.
         history: list of dicts as in metrics.jsonl, or a path; run_dir/metrics.jsonl if None.
         title: first line of the report.
+        source_labels: int labels of the source: a class that none of them has is not judged shared. None: all are there.
 
     Returns:
         Path of report.md.
@@ -51,7 +54,8 @@ def write_report(run_dir, evaluation, labels, class_names, class_weights=None, h
 
     probabilities = softmax(logits)
     from_method = class_weights is not None
-    weights = np.asarray(class_weights, "float64") if from_method else prediction_weights(probabilities)
+    taught = np.arange(len(class_names)) if source_labels is None else source_labels
+    weights = weights_judged_by(class_weights, probabilities, taught)
     predictions = logits.argmax(axis=-1)
     rows = None if labels is None else per_class(labels, predictions, class_names)
 
@@ -88,8 +92,9 @@ def plot_class_weights(weights, class_names, path, counts=None):
     shared = judged_shared(weights)[order]
     positions = np.arange(len(order))
     with style.figure(6.5, max(2.2, 0.17 * len(order) + 1.3)) as (made, axis):
-        axis.barh(positions[shared], weights[order][shared], color=style.BLUE, height=0.75, label="judged shared")
-        axis.barh(positions[~shared], weights[order][~shared], color=style.GREY, height=0.75, label="judged absent")
+        for rows, colour, judged in ((shared, style.BLUE, "judged shared"), (~shared, style.GREY, "judged absent")):
+            if rows.any():  # the legend gives bars that are none a colour of its own, the other one's
+                axis.barh(positions[rows], weights[order][rows], color=colour, height=0.75, label=judged)
         axis.axvline(shared_border(weights), color=style.DARK, linewidth=1, linestyle="--", label="border of the rule")
         if counts is not None:
             present = np.asarray(counts)[order] > 0

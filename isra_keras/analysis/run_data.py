@@ -62,12 +62,12 @@ class RunData:
         return self.target.logits.argmax(axis=1)
 
     def class_weights(self):
-        """(C,) of the method, or the mean of the predictions."""
-        from isra_keras.analysis.per_class import prediction_weights
+        """(C,) of the method, or the mean of the predictions; 0 for a class without source samples."""
+        from isra_keras.analysis.per_class import weights_judged_by
         from isra_keras.selection.scores import softmax
 
-        kept = self.info.get("class_weights")
-        return np.asarray(kept) if kept else prediction_weights(softmax(self.target.logits))
+        kept = self.info.get("class_weights") or None
+        return weights_judged_by(kept, None if kept else softmax(self.target.logits), self.task.source.labels)
 
     def shared(self):
         """(C,) bool: classes with target labels, or, without labels, those that are judged shared."""
@@ -75,6 +75,12 @@ class RunData:
 
         counts = self.target_counts()
         return judged_shared(self.class_weights()) if counts is None else counts > 0
+
+    def shared_by(self):
+        """A sentence that says by what `shared` tells classes apart."""
+        if self.target_counts() is None:
+            return "The target has no labels: shared are the classes that the run judges so, source only those that it does not."
+        return "Shared are the classes that the target's labels have: what is said of them is no label-free result."
 
     def target_counts(self):
         """(C,) images of each class by all of the target's labels, of which the predictions may be a sample; or None."""

@@ -98,7 +98,7 @@ def category(report, run, others, out, seed):
         "Left of the line: shared classes; a good run is orange on the diagonal there and nowhere to the right.",
     )
     own, rest = np.diag(table), np.where(shared[None], np.nan, table)
-    known = ~np.isnan(own)
+    known = shared & ~np.isnan(own)  # a class that is predicted, though judged absent, has its own class in `rest`
     if shared.all() or not known.any():
         return
     wrong = np.nanmax(rest[known], axis=1)

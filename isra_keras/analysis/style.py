@@ -9,6 +9,14 @@ BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, GREY, DARK = "#CC79A7", "#56B4E9", "#B5B5B5", "#333333"
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 SEQUENTIAL = "Blues"
+MOST_PIXELS = 25_000_000  # of a picture: drawing takes some 45 bytes for each
+
+FURTHER_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "Source Han Sans SC",
+    "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "IPAexGothic", "NanumGothic",
+    "Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Tamil", "Noto Sans Thai",
+)  # fmt: skip
+"""Whichever of them are installed are asked for letters that matplotlib's own font lacks."""
 
 SETTINGS = {
     "text.parse_math": False,  # a class may be called "$$"
@@ -45,8 +53,11 @@ def figure(width, height, rows=1, columns=1, **kwargs):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     from cycler import cycler
+    from matplotlib.font_manager import fontManager
 
-    with matplotlib.rc_context({**SETTINGS, "axes.prop_cycle": cycler(color=CYCLE)}):
+    installed = {font.name for font in fontManager.ttflist}
+    fonts = ["DejaVu Sans", *(name for name in FURTHER_FONTS if name in installed)]
+    with matplotlib.rc_context({**SETTINGS, "axes.prop_cycle": cycler(color=CYCLE), "font.family": fonts}):
         made, axes = plt.subplots(rows, columns, figsize=(width, height), **kwargs)
         try:
             yield made, axes
@@ -60,11 +71,13 @@ def save(made, path, dpi=150, tight=True):
     Args:
         made: the figure.
         path: .png.
-        dpi: of the picture.
+        dpi: of the picture; less where it would have more than `MOST_PIXELS`, as with a thousand classes.
         tight: cut to what is drawn, which draws it once more to measure it; False where the margins are known.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    width, height = made.get_size_inches()
+    dpi = min(dpi, (MOST_PIXELS / (width * height)) ** 0.5)
     try:
         cut = {"bbox_inches": "tight", "pad_inches": 0.08} if tight else {}
         made.savefig(partial, dpi=dpi, format=path.suffix[1:], **cut)

@@ -79,6 +79,7 @@ def plot_topic_domains(rows, path):
             if all(np.abs(here - other).max() > apart for other in placed):  # numbers that would overlap are left out
                 axis.annotate(str(topic), here, xytext=(4, 3), textcoords="offset points", fontsize=7)
                 placed.append(here)
+        axis.locator_params(nbins=5)  # of more, the numbers below the axis run into each other
         axis.set_xlabel("mean response, source")
         axis.set_ylabel("mean response, target")
         style.save_both(made, path)

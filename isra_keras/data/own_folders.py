@@ -108,6 +108,7 @@ def _listed_source(path, on_bad_image):
     classes = in_label_order(names)
     if len(classes) < 2:
         raise UserError(f"Expected at least two classes in the source's list '{path}'; received only '{classes[0]}'.")
+    _check_names(classes, path)
     _warn_of_twins(classes, path)
     domain = _listed(path, classes, files, names, on_bad_image)
     for name, count in zip(classes, domain.class_counts):
@@ -182,8 +183,8 @@ def _check_names(classes, place):
         except UnicodeEncodeError:
             shown = name.encode("utf-8", "backslashreplace").decode()
             raise UserError(
-                f"Expected names of class folders in UTF-8; received '{shown}' in '{place}', as old archives have them. "
-                "Rename the folder."
+                f"Expected names of classes in UTF-8; received '{shown}' in '{place}', as old archives have them. "
+                f"{'Write those of the list so' if is_list(place) else 'Rename the folder'}."
             ) from None
 
 

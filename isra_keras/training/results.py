@@ -285,7 +285,7 @@ def write_results(out, config, task, model, evaluation, indices, history, select
     curves = [entry | {"accuracy": entry.get("oracle_accuracy")} for entry in read_history(out / "metrics.jsonl")]
     for entry in curves:
         entry.pop("oracle_accuracy", None)  # the report draws it as "accuracy (oracle: target labels)"
-    write_report(out, evaluation, labels, list(task.class_names), weights, curves, title)
+    write_report(out, evaluation, labels, list(task.class_names), weights, curves, title, task.source.labels)
     selected, last, oracle = choices(history, selected_step, model.stages()[-1].name)
     result = RunResult(
         out=str(out), selected=selected, last=last, oracle=oracle, select=config.select,

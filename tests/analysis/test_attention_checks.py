@@ -27,6 +27,19 @@ def test_a_right_map_beats_a_wrong_one():
     assert checks.area(good["insertion"]) > 0.8 > 0.5 >= checks.area(bad["insertion"])
 
 
+@pytest.mark.parametrize("kind", ["deletion", "insertion"])
+def test_a_map_of_zeros_is_worth_what_noise_is(kind):
+    """Ties were taken from the top on: an empty map had 0.9 where the object was there, 0.1 at the bottom."""
+    image, zeros = np.zeros((16, 16, 3), "float32"), np.zeros((16, 16))
+    image[:4] = 255
+
+    def top(stack):
+        return (np.asarray(stack)[:, :4].mean(axis=(1, 2, 3)) / 255)[:, None]
+
+    areas = [checks.area(checks.area_curves(top, image, zeros, 0, 16, zeros[..., None], seed)[kind]) for seed in range(40)]
+    assert np.mean(areas) == pytest.approx(0.5, abs=0.1)
+
+
 def test_area_and_blur():
     assert checks.area([0, 1]) == 0.5 and checks.area([1, 1, 1]) == 1
     image = np.random.default_rng(0).uniform(0, 255, (32, 32, 3))
@@ -58,6 +71,14 @@ def test_randomisation_changes_the_maps_and_puts_the_weights_back():
     after = maps.explain(images(2))
     np.testing.assert_array_equal(before.logits, after.logits)
     np.testing.assert_array_equal(before.topic_maps, after.topic_maps)
+
+
+def test_maps_that_were_empty_before_the_shuffle_are_not_counted(monkeypatch):
+    """They counted as 0, which is what a good map has."""
+    heats = iter([np.arange(8.0).reshape(2, 2, 2) * [[[0]], [[1]]]] + [np.arange(8.0).reshape(2, 2, 2)] * 3)
+    monkeypatch.setattr(checks, "_both_maps", lambda *given: {"gradcam": next(heats)})
+    for part in checks.randomisation(make(), images(2), [0, 1]).values():
+        assert np.isnan(part["gradcam"][0]) and part["gradcam"][1] == pytest.approx(1)
 
 
 def test_weights_come_back_after_an_error():

@@ -6,6 +6,7 @@ import pytest
 
 from isra_keras.analysis.attention_maps import AttentionMaps, Explanation, upsample, weighted_maps
 from isra_keras.backbones import build_network
+from isra_keras.layers.prototype_head import PrototypeHead
 from isra_keras.semantic import SemanticAlignment
 from isra_keras.semantic.topic_network import topic_network
 
@@ -70,6 +71,28 @@ def test_class_map_of_a_linear_head_is_cam():
     labels = [2, 0]
     cam = np.einsum("nhwp,pn->nhw", explained.activation, kernel[:, labels]) / 16
     np.testing.assert_allclose(maps.class_maps(explained, labels), np.maximum(cam, 0), rtol=1e-3, atol=1e-6)
+
+
+def test_a_class_is_explained_by_all_that_decides_it():
+    """A2KT predicts by prototypes too: the maps of its classes were those of its classifier alone."""
+    network = make(bottleneck="linear").network
+    head = PrototypeHead(CLASSES, temperature=1.0)
+    logits = head(network.output["features"], network.output["logits"])
+    head.centers.assign(np.random.default_rng(2).normal(size=(CLASSES, 6)))
+    head.known.assign(np.ones(CLASSES))
+    maps = AttentionMaps(keras.Model(network.input, dict(network.output) | {"logits": logits}, name="network"))
+    explained = maps.explain(images())
+    direction = np.random.default_rng(1).normal(size=explained.pooled.shape).astype("float32")
+    ahead, behind = (_head_on(network, head, explained.pooled + step * direction) for step in (1e-2, -1e-2))
+    measured = (ahead - behind) / 2e-2
+    gradients = maps._class_gradients(explained.pooled, False)
+    np.testing.assert_allclose(np.einsum("ncp,np->nc", gradients, direction), measured, rtol=0.05, atol=2e-3)
+    np.testing.assert_allclose(explained.logits, _head_on(network, head, explained.pooled), atol=1e-5)
+
+
+def _head_on(network, head, pooled):
+    features = network.get_layer("bottleneck")(pooled, training=False)
+    return np.asarray(head(features, network.get_layer("classifier")(features)))
 
 
 def test_drives_of_a_linear_head_add_up_to_the_logit_with_a_uniform_mask():

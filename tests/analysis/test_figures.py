@@ -31,6 +31,17 @@ def test_embedding_keeps_clusters_and_starts_from_a_layout():
     assert again.shape == (36, 2) and np.isfinite(again).all()
 
 
+def test_the_panels_claim_nothing_of_a_target_without_labels(monkeypatch, tmp_path):
+    """Classes that the run judged absent were "not in the target"."""
+    from isra_keras.analysis import style
+
+    seen = []
+    monkeypatch.setattr(style, "save_both", lambda made, path: seen.extend(t.get_text() for t in made.legends[0].get_texts()))
+    panel = ("run", rng().normal(size=(6, 2)), np.arange(6) > 3, np.arange(6) % 2)
+    embedding.plot_embeddings([panel], np.array([True, False]), tmp_path / "e.png")
+    assert seen == ["source, class not shared", "source, shared class", "target"]
+
+
 def test_separation_counts_the_nearest():
     features = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1], [1, 0.05], [0.05, 1], [0, 2]], "float32")
     is_target = np.array([False] * 4 + [True] * 3)
@@ -45,6 +56,25 @@ def test_category_similarity_of_the_same_domain_is_one_on_the_diagonal():
     table = similarity.category_similarity(means, means)
     np.testing.assert_allclose(np.diag(table)[:3], 1, rtol=1e-6)
     assert np.nanmax(np.abs(table)) <= 1 + 1e-9 and np.isnan(table[3]).all()
+
+
+def test_a_class_that_is_judged_absent_is_not_compared_with_itself(monkeypatch, tmp_path):
+    """Without labels, one image in a class that is not shared was a class whose own one is never nearer."""
+    from types import SimpleNamespace
+
+    from isra_keras.analysis import sections
+
+    monkeypatch.setattr(similarity, "plot_similarity", lambda *given: None)
+    predictions, said = np.array([0] * 10 + [1] * 10 + [2]), []
+    run = SimpleNamespace(
+        source=SimpleNamespace(features=np.eye(4).repeat(5, axis=0), labels=np.arange(4).repeat(5)),
+        target=SimpleNamespace(features=np.eye(4)[predictions], labels=np.full(21, -1)),
+        predictions=predictions, class_names=list("abcd"), shared=lambda: np.arange(4) < 2,
+    )  # fmt: skip
+    report = SimpleNamespace(section=lambda *given: None, figure=lambda *given: None, paragraph=said.append)
+    sections.category(report, run, [], tmp_path, 0)
+    (text,) = said
+    assert "source-only class -0.333" in text and "the own class is nearer for 2 of 2 classes" in text
 
 
 def test_a_distance_of_equal_and_of_far_domains():
@@ -136,6 +166,23 @@ def test_figures_of_65_classes_have_no_overlapping_labels(tmp_path):
     finally:
         matplotlib.figure.Figure.savefig = original
     assert {p.name for p in tmp_path.iterdir()} == {f"{n}.{e}" for n in "sti" for e in ("png", "svg")}
+
+
+def test_numbers_below_the_topics_means_are_apart(monkeypatch, tmp_path):
+    from isra_keras.analysis import style
+
+    def look(made, path):
+        made.canvas.draw()
+        axis, low, high = made.axes[0], *made.axes[0].get_xlim()
+        shown = [label for label, tick in zip(axis.get_xticklabels(), axis.get_xticks()) if low <= tick <= high]
+        boxes = [label.get_window_extent() for label in shown]
+        seen.append(min(b.x0 - a.x1 for a, b in zip(boxes, boxes[1:])))
+
+    seen = []
+    monkeypatch.setattr(style, "save_both", look)
+    for low, high in ((-0.092, 0.086), (-2, 3), (0.9997, 1.0003), (-1e-5, 2e-5)):
+        topics.plot_topic_domains([{"source_mean": mean, "target_mean": mean} for mean in (low, high)], tmp_path / "d.png")
+    assert min(seen) > 4, seen
 
 
 def test_html_is_one_file_and_takes_names_literally(tmp_path):

@@ -94,3 +94,25 @@ def test_names_that_look_like_formulas(tmp_path):
     names = ["$", "$$", "$_$", "a$b#c$", "$10_$20 bills"]
     report.plot_class_weights(weights_of(2, 5), names, tmp_path / "w.png")
     assert (tmp_path / "w.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [([3.0, 2.0, 2.5], {"judged shared": style.BLUE}),
+     ([3.0, 2.0, 0.1], {"judged shared": style.BLUE, "judged absent": style.GREY})],
+)  # fmt: skip
+def test_the_legend_has_the_colours_of_the_bars(weights, expected, tmp_path, monkeypatch):
+    """Where no class was judged absent it said so in blue, the colour of the shared ones."""
+    from matplotlib.colors import to_hex
+
+    seen = {}
+
+    def look(made, path):
+        legend = made.axes[0].get_legend()
+        for handle, text in zip(legend.legend_handles, legend.get_texts()):
+            if text.get_text().startswith("judged"):
+                seen[text.get_text()] = to_hex(handle.get_facecolor()).upper()
+
+    monkeypatch.setattr(style, "save", look)
+    report.plot_class_weights(np.array(weights), ["a", "b", "c"], tmp_path / "w.png")
+    assert seen == expected

@@ -147,3 +147,11 @@ def test_lists_that_windows_writes(folder):
     (folder / "plain.txt").write_bytes(b"\xff\xfe" + text.encode("utf-16-le")[:-1])
     with pytest.raises(UserError, match="in UTF-8; it begins as UTF-16 does"):
         read_list(folder / "plain.txt")
+
+
+def test_names_of_classes_that_are_no_utf_8(folder):
+    """They ended a run in its figures, when all steps were done."""
+    lines = os.fsencode("\n".join(listed(folder / "source")) + "\n")
+    (folder / "old.txt").write_bytes(lines.replace(b" cat", b" caf\xe9"))
+    with pytest.raises(UserError, match=r"classes in UTF-8; received 'caf\\udce9' in '.*old.txt'.*Write those of the list so"):
+        folder_task(folder / "old.txt", folder / "target")
