@@ -91,7 +91,7 @@ def measure(args, task_name):
     if args.recipe_only:
         config, settings = recipe_of(words)
     else:
-        config, settings = searched(folder, words)
+        config, settings = searched(folder, words, args.trials)
     known = {"dataset": config.dataset, "task": config.task_name, "method": config.method, "trials": args.trials,
              "iterations": config.iterations, "objective": args.objective}  # fmt: skip
     if args.tuner != "random":
@@ -115,8 +115,8 @@ def search_words(args, folder, source, target):
     return words
 
 
-def searched(folder, words):
-    """(configuration, settings) of a search, which is made or gone on with."""
+def searched(folder, words, trials):
+    """(configuration, settings) of a search, which is made or gone on with; of a longer one its first `trials` count."""
     from isra_keras.training.config import TrainConfig
     from tuning import records
     from tuning import search as searching
@@ -124,7 +124,7 @@ def searched(folder, words):
     if searching.main(words):
         raise UserError(f"Expected the search in '{folder}' to end; it did not.")
     config = TrainConfig(**records.read_manifest(folder)["config"])
-    return config, settings_of(records.read_rows(folder), records.objective_of(folder))
+    return config, settings_of(records.read_rows(folder)[:trials], records.objective_of(folder))
 
 
 def recipe_of(words):
