@@ -37,6 +37,18 @@ def test_of_a_longer_search_the_trials_that_are_asked_for_count(tmp_path, monkey
     assert [(row["setting"], row["trial"], row["trials"]) for row in told] == [(name, k, 3) for name, k in zip(gain.SETTINGS, "022")]
 
 
+def test_target_labels_choose_nothing_in_the_label_free_table(tmp_path, monkeypatch):
+    """`--objective oracle` filled the column "best label-free" with what labels had taken."""
+    asked = []
+    monkeypatch.setattr(gain, "measure", lambda args, task: asked.append(args.objective))
+    for name in ("oracle", "oracle:accuracy", "nothing"):
+        with pytest.raises(UserError, match="--objective"):
+            gain.main(["--task", "x", "--objective", name])
+    words = ["--task", "x", "--out", str(tmp_path / "g.md")]
+    assert gain.main([*words, "--objective", "snd"]) == gain.main(words) == 0
+    assert asked == ["sel:snd", "sel:mean_entropy"]
+
+
 def test_table_keeps_the_upper_bound_apart():
     place = {"dataset": "d", "task": "t", "method": "m", "trials": 3, "iterations": 9, "objective": "sel:mean_entropy"}
     rows = [place | {"setting": setting, "seed": seed, "metrics": {"oracle:accuracy": base + 0.02 * seed}}
