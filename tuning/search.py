@@ -133,9 +133,10 @@ def show_space(config, space, out, grid=False):
     """The base configuration and the dimensions, as tables."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text  # names of folders may hold what rich takes as markup
 
     train.show_configuration(config)
-    table = Table(title=f"searched, into {out}")
+    table = Table(title=Text(f"searched, into {out}", style="table.title"))
     for column in ("name", "values", "recipe"):
         table.add_column(column)
     for item in space:
