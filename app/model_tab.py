@@ -5,6 +5,7 @@ import json
 import gradio as gr
 
 from app.widgets import escaped, percent
+from isra_keras.train import SEMANTIC_ONLY
 
 PICTURES = (
     ("report/class_weights.png", "Class weights"),
@@ -50,8 +51,9 @@ def card(service):
     accuracy = (service.result().get("selected") or {}).get("accuracy")
     if accuracy is not None:
         lines.append(f"Accuracy on the target's labelled images: **{percent(accuracy)}**.")
+    hidden = {"weights"} | (set() if config.get("semantic", True) else SEMANTIC_ONLY)
     lines += ["", "**Made with:** " + ", ".join(f"{name} {escaped(config[name])}" for name in CARD
-                                                if config.get(name) is not None and name != "weights")]  # fmt: skip
+                                                if config.get(name) is not None and name not in hidden)]  # fmt: skip
     lines += ["", "**Meant for:** images like those of its target domain, of classes that the source has. It always "
               "answers with one of the source's classes; heed the warnings.", "",
               "**Not meant for:** decisions about people, or images of other kinds."]  # fmt: skip
