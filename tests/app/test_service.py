@@ -36,6 +36,28 @@ def test_strongest_source_images_are_those_with_the_largest_response(served):
     assert answers[0] == pytest.approx(service.index.responses[:, 2].max(), abs=1e-4)
 
 
+def test_source_images_that_went_bad_are_not_shown_as_others(served, monkeypatch):
+    """The image that was read in the place of one bore its class, and a disk that was gone ended the whole explanation."""
+    index = served[1].index
+    best = index.strongest(2, 3)
+
+    class Reader:
+        def read(self, asked):
+            if len(asked) != 3:
+                raise ValueError("numpy_function: UserError: Expected readable images")
+            images, used = real.read(np.where(asked == asked[1], index.indices[0], asked).astype("int32"))
+            return images, used
+
+    real = index.reader
+    monkeypatch.setattr(index, "reader", Reader())
+    left = index.strongest(2, 3)
+    assert [name for _, name in left] == [best[0][1], best[2][1]]
+    assert all(np.array_equal(one[0], other[0]) for one, other in zip(left, best[::2]))
+    monkeypatch.setattr(index, "target", (index.target[0], Reader()))
+    monkeypatch.setattr(index, "status", "")
+    assert index.strongest(2, 4) == [] and index.example(1) is None and "no longer be read" in index.status
+
+
 def test_runs_on_features_are_refused(tmp_path):
     from tests.small_run import make_run
 
