@@ -40,7 +40,7 @@ def build(service, files, flags):
         gr.Markdown(class_list(service))
     go.click(handlers.predict, [image, many, top_k], [table, summary, download], api_name="predict")
     image.input(handlers.predict, [image, many, top_k], [table, summary, download], api_visibility="private")
-    example.click(handlers.example, None, image, api_name="example").then(
+    example.click(handlers.example, None, image, api_name="example").success(
         handlers.predict, [image, many, top_k], [table, summary, download], api_visibility="private"
     )
     flag.click(handlers.flag, [image, right], flagged, api_name="flag")
