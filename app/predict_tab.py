@@ -112,7 +112,10 @@ class PredictHandlers:
         if right not in self.service.class_names:
             raise gr.Error("Choose the right class first.", print_exception=False)
         row = self.service.classify([image], 1)[0]
-        path = save_flag(self.flags, pixels, right, row["class"], row["file"])
+        try:
+            path = save_flag(self.flags, pixels, right, row["class"], row["file"])
+        except OSError as error:
+            raise gr.Error(f"Not kept: {error.strerror or 'it cannot be written'}.", print_exception=False) from error
         if path is None:
             raise gr.Error("Not kept: enough images are flagged, or the disk is full.", print_exception=False)
         return f"Kept as {escaped(path.name)}: {escaped(right)}."

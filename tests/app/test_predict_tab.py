@@ -1,6 +1,7 @@
 """The Predict tab: what follows what."""
 
 import gradio as gr
+import pytest
 
 from app import predict_tab
 
@@ -13,3 +14,11 @@ def test_without_an_example_nothing_else_is_predicted(served):
     first = next(number for number, one in demo.fns.items() if one.api_name == "example")
     (after,) = [one for one in demo.fns.values() if one.trigger_after == first]
     assert after.fn.__name__ == "predict" and after.trigger_only_on_success
+
+
+def test_a_folder_that_can_not_hold_flags_gets_a_sentence(served, image, tmp_path):
+    """Gradio said "Error"."""
+    (tmp_path / "flagged").write_text("a file")
+    handlers = predict_tab.PredictHandlers(*served[1:3], tmp_path / "flagged")
+    with pytest.raises(gr.Error, match="Not kept: Not a directory"):
+        handlers.flag(image, "7")
