@@ -323,7 +323,7 @@ def _print(console, out, config, objective, names, best, comparison, figures, fo
     command = train_command(config)
     if folder is not None:
         print(f"results {out}/results.md · figures {', '.join(f'{out}/{path}' for path in figures)} · trials: tensorboard "
-              f"--logdir {out}/tensorboard")  # fmt: skip
+              f"--logdir {shlex.quote(f'{out}/tensorboard')}")  # fmt: skip
         print(f"next:\n  python -m isra_keras.train --out {shlex.quote(str(folder))} --resume")
     if command is not None:
         print(f"the same in options:\n  {command}")

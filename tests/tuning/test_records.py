@@ -263,6 +263,7 @@ def test_best_folder_never_mixes_two_trials(tmp_path):
 
 
 def test_conclusion_is_whole_though_there_is_nothing_to_compare(tmp_path, capsys):
+    tmp_path = tmp_path / "my search"
     records.check_manifest(tmp_path, wanted())
     folder = tmp_path / "trial_0"
     folder.mkdir()
@@ -272,6 +273,7 @@ def test_conclusion_is_whole_though_there_is_nothing_to_compare(tmp_path, capsys
     (folder / "trial.json").write_text(json.dumps(state))
     assert report.conclude(tmp_path, compare=True) == 0
     text = capsys.readouterr().out
+    assert f"tensorboard --logdir '{tmp_path}/tensorboard'\n" in text
     assert "next:\n" in text and text.strip().splitlines()[-1].startswith("note: ") and "two trials" in text
     for name in ("results.md", "best.json", "best/config.json", "figures/values.png"):
         assert (tmp_path / name).is_file(), name
