@@ -22,3 +22,14 @@ def test_a_folder_that_can_not_hold_flags_gets_a_sentence(served, image, tmp_pat
     handlers = predict_tab.PredictHandlers(*served[1:3], tmp_path / "flagged")
     with pytest.raises(gr.Error, match="Not kept: Not a directory"):
         handlers.flag(image, "7")
+
+
+def test_a_removed_image_takes_its_answer_away(served, image):
+    """The box tells of that as of an upload: "Choose an image" was the answer, and the old one stayed."""
+    _, service, files, flags = served
+    with gr.Blocks() as demo:
+        predict_tab.build(service, files, str(flags))
+    (changed,) = [one.fn for one in demo.fns.values() if any(event == "input" for _, event in one.targets)]
+    rows, summary, download = changed(None, None, 3)
+    assert rows == [] and summary == "Nothing predicted yet." and not download.interactive
+    assert changed(image, None, 3)[0][0][0] == changed(None, [image], 3)[0][0][0] == "glyph.png"
