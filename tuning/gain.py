@@ -102,7 +102,7 @@ def measure(args, task_name):
     from isra_keras.data.tasks import resolve_task_name
 
     source, target = resolve_task_name(args.data, task_name)
-    folder = Path(args.searches) / f"{args.data}-{source}-{target}-{args.method}"
+    folder = search_folder(args, source, target)
     words = search_words(args, folder, source, target)
     if args.recipe_only:
         config, settings = recipe_of(words)
@@ -118,6 +118,15 @@ def measure(args, task_name):
     todo = [row for row in todo if key(row) not in done]
     if todo:
         train(config, todo, args.results)
+
+
+def search_folder(args, source, target):
+    """One for each search: what is not as usual is part of its name. More or fewer trials are the same search."""
+    parts = [args.data, source, target, args.method]
+    usual = build_parser().parse_args([])
+    parts += [str(getattr(args, name)).removeprefix("sel:") for name in ("iterations", "objective", "tuner")
+              if getattr(args, name) != getattr(usual, name)]  # fmt: skip
+    return Path(args.searches) / "-".join(parts)
 
 
 def search_words(args, folder, source, target):

@@ -37,6 +37,16 @@ def test_of_a_longer_search_the_trials_that_are_asked_for_count(tmp_path, monkey
     assert [(row["setting"], row["trial"], row["trials"]) for row in told] == [(name, k, 3) for name, k in zip(gain.SETTINGS, "022")]
 
 
+def test_every_search_has_a_folder_of_its_own():
+    """The second objective was refused, with the advice to take another --out, which is the table's."""
+
+    def name(*words):
+        return gain.search_folder(gain.build_parser().parse_args(words), "printed", "photo").name
+
+    assert name() == name("--trials", "9") == "glyphs-printed-photo-ba3us"
+    assert name("--objective", "sel:snd", "--tuner", "grid", "--iterations", "4") == "glyphs-printed-photo-ba3us-4-snd-grid"
+
+
 def test_target_labels_choose_nothing_in_the_label_free_table(tmp_path, monkeypatch):
     """`--objective oracle` filled the column "best label-free" with what labels had taken."""
     asked = []
