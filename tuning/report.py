@@ -1,6 +1,7 @@
 """What a search leaves: results.md, the best configuration, figures; and what to type next."""
 
 import json
+import math
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -241,9 +242,9 @@ COMPARED = ("score", "trial", "accuracy", "gap to oracle", "rank correlation")
 
 
 def compared_cells(item):
-    """Texts of a row of `compare_objectives`."""
-    return [item["score"].replace("_", " "), item["trial"], percent(item["accuracy"]), f"{100 * item['gap']:.2f}",
-            f"{item['correlation']:+.2f}"]  # fmt: skip
+    """Texts of a row of `compare_objectives`; no number where all accuracies or all scores are equal."""
+    correlation = "–" if math.isnan(item["correlation"]) else f"{item['correlation']:+.2f}"
+    return [item["score"].replace("_", " "), item["trial"], percent(item["accuracy"]), f"{100 * item['gap']:.2f}", correlation]
 
 
 def markdown(manifest, rows, objective, best, comparison, figures, missing=""):

@@ -220,6 +220,9 @@ def test_comparison_shows_what_each_score_would_have_chosen():
     assert entropy["gap"] == pytest.approx(0.3) and entropy["correlation"] == pytest.approx(0.5)
     assert oracle["trial"] == "2" and "ORACLE" in oracle["score"]
     assert report.oracle_line(table) == "ORACLE (target labels) would have chosen trial 2: 90.00 %."
+    assert report.compared_cells(entropy)[-1] == "+0.50"
+    alike = report.compare_objectives([row(0, 0.3, 0.5), row(1, 0.1, 0.5)])
+    assert report.compared_cells(alike[0])[2:] == ["50.00 %", "0.00", "–"], "not +nan"
 
 
 def test_comparison_says_which_scores_the_trials_do_not_have():
