@@ -51,6 +51,7 @@ class SourceIndex:
         service = self.service
         task = rebuild_task(read_config(service.folder), self.data_dir)
         source, info = task.source, service.info
+        self.names = task.class_names  # of its labels: a folder may have come to the model's classes since
         self.reader = make_reader(source, info["image_size"], info["crop_size"], cache=False)
         self.target = (task.target, make_reader(task.target, info["image_size"], info["crop_size"], cache=False))
         outputs, self.indices = predict_some(service.predict, self.reader, spread(source, MOST_IMAGES))
@@ -76,9 +77,9 @@ class SourceIndex:
         if not self.ready or topic >= self.responses.shape[1]:
             return []
         best = np.argsort(-self.responses[:, topic], kind="stable")[:count]
-        chosen, names = self.indices[best].astype("int32"), self.service.class_names
+        chosen = self.indices[best].astype("int32")
         found = zip(*self._images(self.reader, chosen), chosen, self.labels[best])
-        return [(image.astype("uint8"), names[label]) for image, shown, asked, label in found if shown == asked]
+        return [(image.astype("uint8"), self.names[label]) for image, shown, asked, label in found if shown == asked]
 
     def example(self, number):
         """A target image, uint8 (h, w, 3), by any number; None until it is ready, and where none can be read."""

@@ -58,6 +58,27 @@ def test_source_images_that_went_bad_are_not_shown_as_others(served, monkeypatch
     assert index.strongest(2, 4) == [] and index.example(1) is None and "no longer be read" in index.status
 
 
+def test_source_images_have_the_names_of_their_own_folders(served, monkeypatch):
+    """A class that was added to the source since shifted the names of all after it."""
+    from dataclasses import replace
+
+    import isra_keras.evaluate
+    from app.source_index import SourceIndex
+
+    service, rebuild = served[1], isra_keras.evaluate.rebuild_task
+
+    def with_one_more(config, data_dir=None):
+        task = rebuild(config, data_dir)
+        names = ("!", *task.class_names)
+        sides = (replace(side, class_names=names, labels=side.labels + 1) for side in (task.source, task.target))
+        return replace(task, **dict(zip(("source", "target"), sides)), class_names=names)
+
+    monkeypatch.setattr(isra_keras.evaluate, "rebuild_task", with_one_more)
+    index = SourceIndex(service)
+    index.build()
+    assert [name for _, name in index.strongest(2)] == [name for _, name in service.index.strongest(2)]
+
+
 def test_runs_on_features_are_refused(tmp_path):
     from tests.small_run import make_run
 
