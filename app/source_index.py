@@ -1,5 +1,6 @@
 """The source's images as the network sees them: which of them respond most to a topic, and how near a new image is."""
 
+import sys
 import threading
 
 import numpy as np
@@ -34,8 +35,9 @@ class SourceIndex:
 
         try:
             self.build()
-        except UserError:
+        except UserError as error:
             self.status = "The dataset of this run is not on this machine, so source images can't be shown."
+            print(f"note: source images can't be shown: {error}", file=sys.stderr, flush=True)  # paths are not for everybody
         except Exception as error:  # the app lives on without it
             self.status = f"The source's images could not be read ({type(error).__name__})."
 

@@ -1,5 +1,7 @@
 """The service without a browser: runs that lack something, warnings."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,23 @@ def test_without_the_dataset_the_rest_works(tmp_path):
     assert service.index.strongest(0) == [] and service.index.example(1) is None
     assert service.warnings(np.zeros((1, 16)), np.array([0.1])) == [""]
     assert service.warnings(np.zeros((1, 16)), np.array([1.95])) == [UNSURE]
+
+
+def test_whoever_starts_it_is_told_why_there_are_no_source_images(tmp_path, capsys):
+    """A wrong --data-dir, and one for a run of folders that are there, were passed over without a word."""
+    from types import SimpleNamespace
+
+    from app.source_index import SourceIndex
+
+    config = {"source_dir": str(tmp_path), "target_dir": str(tmp_path)}
+    run = make_app_run(tmp_path / "run", semantic=False)
+    (run / "config.json").write_text(json.dumps(config))
+    index = SourceIndex(SimpleNamespace(folder=run), data_dir="elsewhere")
+    index.start()
+    index.thread.join(60)
+    told = capsys.readouterr().err
+    assert "note: source images can't be shown: Expected --data-dir for a dataset; the run is of the folders" in told
+    assert "not on this machine" in index.status and str(tmp_path) not in index.status
 
 
 def test_warning_of_the_unlike(served):
