@@ -45,9 +45,9 @@ def card(service):
     lines.append(
         f"{len(info['class_names'])} source classes, {len(service.shared_classes())} judged to be in the target."
     )
-    lines.append(
-        f"Chosen without target labels by {escaped(info.get('selected_by'))} at step {info.get('selected_step')}."
-    )
+    by, step = info.get("selected_by"), info.get("selected_step")
+    lines.append(f"Chosen without target labels by {escaped(by)} at step {step}." if by != "last"
+                 else f"The last evaluation, at step {step}; no score chose it.")  # fmt: skip
     accuracy = (service.result().get("selected") or {}).get("accuracy")
     if accuracy is not None:
         lines.append(f"Accuracy on the target's labelled images: **{percent(accuracy)}**.")

@@ -19,3 +19,11 @@ def test_a_run_without_isra_was_not_made_with_its_values(tmp_path, semantic):
     assert "small\\_cnn" in text and "iterations 2000" in text
     for name in ("num_topics 32", "variant paper", "class2vec_weight", "alignment_weight"):
         assert (name in text) == semantic, name
+
+
+@pytest.mark.parametrize("by, told", [("snd", "Chosen without target labels by snd at step 9."),
+                                      ("last", "The last evaluation, at step 9; no score chose it.")])  # fmt: skip
+def test_who_chose_the_model(tmp_path, by, told):
+    """"Chosen without target labels by last"."""
+    info = {"class_names": ["a"], "selected_by": by, "selected_step": 9}
+    assert told in card(SimpleNamespace(folder=tmp_path, info=info, shared_classes=list, result=dict))
