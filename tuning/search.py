@@ -81,7 +81,7 @@ def main(argv=None):
     local.end_with_parent()
     config, given, objective = base_configuration(args)
     space = spaces.make_space(config, args.search, args.also, given)
-    out = Path(args.out) if args.out else default_folder(config)
+    out = Path(os.path.expanduser(args.out)) if args.out else default_folder(config)
     search = {"tuner": args.tuner, "objective": objective.name, "seeds": args.seeds, "max_trials": args.max_trials,
               "search_seed": args.search_seed}  # fmt: skip
     few = spaces.grid_text(space, args.max_trials) if args.tuner == "grid" else ""

@@ -272,6 +272,14 @@ def test_dry_run_shows_the_space_and_makes_nothing(tmp_path, capsys, steps):
     assert not steps and not (tmp_path / "s").exists()
 
 
+def test_home_is_meant_as_train_means_it(tmp_path, monkeypatch, steps):
+    """`--out=~/s`, which a shell leaves as it is, made a folder "~" here."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert search.main([*SMALL, "--out=~/s"]) == 7
+    assert (tmp_path / "s" / "search.json").is_file() and not (tmp_path / "~").exists()
+
+
 def test_dry_run_of_a_grid_shows_what_is_tried(tmp_path, capsys):
     assert search.main(["--dry-run", "--tuner", "grid", "--out", str(tmp_path / "s")]) == 0
     told = capsys.readouterr()
