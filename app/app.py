@@ -3,6 +3,7 @@
 import argparse
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def build_parser():
 def main(argv=None):
     """Runs the app until it is interrupted; returns the exit code."""
     args = build_parser().parse_args(argv)
+    check_address(args.host, args.port)
     signal.signal(signal.SIGTERM, end)  # of a service that is stopped: uploads go away then too
     folder = choose_run(args.run)
     demo, files = make(folder, args.against, args.data_dir, args.flags, not args.no_source_images)
@@ -47,6 +49,23 @@ def main(argv=None):
         demo.close(verbose=False)
         files.close()
     return 0
+
+
+def check_address(host, port=None):
+    """Before anything is loaded: gradio tries each of a hundred ports for five seconds, and says that none is free.
+
+    Raises:
+        UserError: if no port has that number, or the address is not this machine's.
+    """
+    if port is not None and not 1 <= port <= 65535:
+        raise UserError(f"Expected --port of 1 to 65535; received {port}.")
+    try:
+        family, kind, *_, address = socket.getaddrinfo(host.strip("[]") or "127.0.0.1", 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind(address)
+    except OSError as error:
+        raise UserError(f"Expected --host to be an address of this machine, as 127.0.0.1, or 0.0.0.0 for all of them; received "
+                        f"'{host}': {error.strerror}.") from error  # fmt: skip
 
 
 def end(number, frame):

@@ -71,6 +71,12 @@ def driving_topics(drives, label):
     return order[given[order] >= least]
 
 
+def together(maps, drives):
+    """Maps (k, ...) of topics as one: each scaled to a largest value of one, times its drive (k,)."""
+    largest = maps.max(axis=tuple(range(1, maps.ndim)), keepdims=True)
+    return np.tensordot(drives, maps / np.where(largest > 0, largest, 1), 1)
+
+
 class AttentionHandlers:
     """What the tab's widgets do. The state is the dict of `RunService.explain`."""
 
@@ -81,7 +87,8 @@ class AttentionHandlers:
         """Markdown: what will be seen."""
         maps = self.service.maps
         if not maps.num_topics:
-            return "This run has no topics (it was trained without ISRA): Grad-CAM alone."
+            rest = ": Grad-CAM alone" if maps.map_shape else ", and its backbone has no convolutional map for Grad-CAM"
+            return f"This run has no topics (it was trained without ISRA){rest}."
         where = "over the image" if maps.map_shape else "as bars, since this backbone has no convolutional map"
         return f"{maps.num_topics} topics. Their attention is drawn {where}."
 
@@ -146,16 +153,13 @@ class AttentionHandlers:
 
     def topic_picture(self, state, label, chosen, opacity):
         """uint8 overlay, bars, or the image alone."""
-        maps, driving = state["topic_maps"], driving_topics(state["drives"], label)
+        driving = driving_topics(state["drives"], label)
         if chosen is None and not len(driving):
             return overlay(state["image"], None)
-        if maps is None:
-            return feature_bars(state["attention"][driving[0] if chosen is None else chosen])
-        if chosen is not None:
-            return overlay(state["image"], maps[chosen], opacity)
-        maps = maps[driving]
-        largest = maps.max(axis=(1, 2), keepdims=True)
-        heat = np.tensordot(state["drives"][driving, label], maps / np.where(largest > 0, largest, 1), 1)
+        maps = state["attention"].astype("float32") if state["topic_maps"] is None else state["topic_maps"]
+        heat = maps[chosen] if chosen is not None else together(maps[driving], state["drives"][driving, label])
+        if state["topic_maps"] is None:
+            return feature_bars(heat, "attention |dg/dx|" + ", topics by their drive" * (chosen is None))
         return overlay(state["image"], heat, opacity)
 
     def captions(self, state, label, chosen):
@@ -171,7 +175,8 @@ class AttentionHandlers:
         else:
             topic = f"no topic speaks for {name}"
         predicted = f"{self.service.class_names[best]}, {percent(float(state['probabilities'][best]))}"
-        return [f"predicted: {predicted}", topic, f"Grad-CAM of {name}, {share}"]
+        seen = "Grad-CAM of" if state["class_maps"] is not None else "no map for Grad-CAM of"
+        return [f"predicted: {predicted}", topic, f"{seen} {name}, {share}"]
 
     def words(self, state, label, chosen):
         """Markdown under the pictures."""

@@ -1,8 +1,10 @@
 """`python -m app.bundle RUN`: makes a run the one that the app opens where there is no other (`make bundle`)."""
 
 import argparse
+import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from isra_keras.cli import run as run_cli
@@ -20,14 +22,17 @@ def bundle(run_dir, folder=BUNDLED):
     Raises:
         UserError: if it is no finished run.
     """
-    source = run_folder(run_dir)
+    source, folder = run_folder(run_dir), Path(folder)
     read_info(source)
-    shutil.rmtree(folder, ignore_errors=True)
     size = 0
-    for name in FILES:
-        if (source / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            size += Path(shutil.copyfile(source / name, folder / name)).stat().st_size
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle_") as made:
+        fresh = Path(made) / folder.name
+        for name in FILES:
+            if (source / name).is_file():
+                (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+                size += Path(shutil.copyfile(source / name, fresh / name)).stat().st_size
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(fresh, folder)
     return size
 
 

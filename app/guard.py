@@ -7,8 +7,9 @@ from pathlib import Path
 import gradio as gr
 from starlette.middleware import Middleware
 
-REFUSED = re.compile("https?:|/process_recording|/vibe-", re.IGNORECASE)
-"""Paths that fetch addresses, and what gradio offers beside the page: transcoding of recordings, editing by a model."""
+REFUSED = re.compile("https?:|^[^=]*/(process_recording|(undo-)?vibe-)", re.IGNORECASE)
+"""Paths that fetch addresses, and what gradio offers beside the page: transcoding of recordings, editing by a model. An
+upload, which is behind /file=, may be called so."""
 
 
 def uploads_alone(demo, folder):

@@ -5,6 +5,7 @@ import json
 import gradio as gr
 
 from app.widgets import escaped, percent
+from isra_keras.train import SEMANTIC_ONLY
 
 PICTURES = (
     ("report/class_weights.png", "Class weights"),
@@ -44,14 +45,15 @@ def card(service):
     lines.append(
         f"{len(info['class_names'])} source classes, {len(service.shared_classes())} judged to be in the target."
     )
-    lines.append(
-        f"Chosen without target labels by {escaped(info.get('selected_by'))} at step {info.get('selected_step')}."
-    )
+    by, step = info.get("selected_by"), info.get("selected_step")
+    lines.append(f"Chosen without target labels by {escaped(by)} at step {step}." if by != "last"
+                 else f"The last evaluation, at step {step}; no score chose it.")  # fmt: skip
     accuracy = (service.result().get("selected") or {}).get("accuracy")
     if accuracy is not None:
         lines.append(f"Accuracy on the target's labelled images: **{percent(accuracy)}**.")
+    hidden = {"weights"} | (set() if config.get("semantic", True) else SEMANTIC_ONLY)
     lines += ["", "**Made with:** " + ", ".join(f"{name} {escaped(config[name])}" for name in CARD
-                                                if config.get(name) is not None and name != "weights")]  # fmt: skip
+                                                if config.get(name) is not None and name not in hidden)]  # fmt: skip
     lines += ["", "**Meant for:** images like those of its target domain, of classes that the source has. It always "
               "answers with one of the source's classes; heed the warnings.", "",
               "**Not meant for:** decisions about people, or images of other kinds."]  # fmt: skip

@@ -43,11 +43,12 @@ def colours(values):
     return (255 * colormaps["plasma"](values)[..., :3]).astype("float32")
 
 
-def feature_bars(attention, count=24):
+def feature_bars(attention, label="attention |dg/dx|", count=24):
     """The features that a topic attends to, as bars: for backbones without a convolutional map.
 
     Args:
         attention: (d,) >= 0.
+        label: of the axis.
         count: bars.
 
     Returns:
@@ -60,7 +61,7 @@ def feature_bars(attention, count=24):
     with style.figure(4.5, 4.5) as (made, axis):
         axis.barh(np.arange(len(best))[::-1], attention[best], color=style.BLUE, height=0.75)
         axis.set_yticks(np.arange(len(best))[::-1], [str(index) for index in best], fontsize=7)
-        axis.set_xlabel("attention |dg/dx|")
+        axis.set_xlabel(label)
         axis.set_ylabel("bottleneck feature")
         axis.grid(False, axis="y")
         made.canvas.draw()

@@ -8,6 +8,7 @@ from app.storage import save_flag, write_csv
 from app.uploads import MAX_FILES
 from app.widgets import escaped, percent, readable, upload_box
 
+NOTHING = "Nothing predicted yet."
 HEADERS = ["file", "class", "confidence", "entropy (nats)", "next best", "note"]
 
 
@@ -29,7 +30,7 @@ def build(service, files, flags):
                 example = gr.Button("Example from the target")
                 go = gr.Button("Predict", variant="primary", elem_id="predict-go")
         with gr.Column(scale=2):
-            summary = gr.Markdown("Nothing predicted yet.", elem_id="predict-summary")
+            summary = gr.Markdown(NOTHING, elem_id="predict-summary")
             table = gr.Dataframe(headers=HEADERS, interactive=False, wrap=True, elem_id="predict-table")
             download = gr.DownloadButton("Download CSV", interactive=False, elem_id="predict-csv")
             with gr.Accordion("The answer is wrong? Flag the image", open=False):
@@ -39,8 +40,8 @@ def build(service, files, flags):
     with gr.Accordion("Classes", open=False):
         gr.Markdown(class_list(service))
     go.click(handlers.predict, [image, many, top_k], [table, summary, download], api_name="predict")
-    image.input(handlers.predict, [image, many, top_k], [table, summary, download], api_visibility="private")
-    example.click(handlers.example, None, image, api_name="example").then(
+    image.input(handlers.image_changed, [image, many, top_k], [table, summary, download], api_visibility="private")
+    example.click(handlers.example, None, image, api_name="example").success(
         handlers.predict, [image, many, top_k], [table, summary, download], api_visibility="private"
     )
     flag.click(handlers.flag, [image, right], flagged, api_name="flag")
@@ -72,6 +73,12 @@ class PredictHandlers:
         rows = self.service.classify(paths, top_k)
         path = write_csv(self.files.new("predictions.csv"), rows, top_k)
         return self.table(rows), self.summary(rows), gr.DownloadButton(value=str(path), interactive=True)
+
+    def image_changed(self, image, many, top_k):
+        """As `predict`; nothing where the image was removed and there are no files."""
+        if not image and not many:
+            return [], NOTHING, gr.DownloadButton(value=None, interactive=False)
+        return self.predict(image, many, top_k)
 
     def table(self, rows):
         """Rows of `HEADERS`."""
@@ -112,7 +119,10 @@ class PredictHandlers:
         if right not in self.service.class_names:
             raise gr.Error("Choose the right class first.", print_exception=False)
         row = self.service.classify([image], 1)[0]
-        path = save_flag(self.flags, pixels, right, row["class"], row["file"])
+        try:
+            path = save_flag(self.flags, pixels, right, row["class"], row["file"])
+        except OSError as error:
+            raise gr.Error(f"Not kept: {error.strerror or 'it cannot be written'}.", print_exception=False) from error
         if path is None:
             raise gr.Error("Not kept: enough images are flagged, or the disk is full.", print_exception=False)
         return f"Kept as {escaped(path.name)}: {escaped(right)}."

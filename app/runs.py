@@ -48,10 +48,17 @@ def takes_images(folder):
 
 
 def other_runs(folder, against=None):
-    """{name: folder} of runs that an image can be compared with: `against` and the neighbours of `folder`."""
+    """{name: folder} of runs that an image can be compared with: `against` and the neighbours of `folder`.
+
+    Raises:
+        UserError: if `against` is no run, or one on features.
+    """
     folder = Path(folder).resolve()
-    found = [Path(against).resolve()] if against else []
-    found += [path.resolve() for path in sorted(folder.parent.glob("*")) if (path / "model.keras").is_file()]
+    found = [run_folder(against).resolve()] if against else []
+    if found and not takes_images(found[0]):
+        raise UserError(f"Expected a run on images for --against; '{against}' was trained on precomputed features.")
+    there = (path for path in sorted(folder.parent.glob("*")) if (path / "model.keras").is_file())
+    found += [path.resolve() for path in there if takes_images(path)]
     names = {}
     for path in found[:MOST_RUNS]:
         if path != folder:

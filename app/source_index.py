@@ -1,5 +1,6 @@
 """The source's images as the network sees them: which of them respond most to a topic, and how near a new image is."""
 
+import sys
 import threading
 
 import numpy as np
@@ -34,8 +35,9 @@ class SourceIndex:
 
         try:
             self.build()
-        except UserError:
+        except UserError as error:
             self.status = "The dataset of this run is not on this machine, so source images can't be shown."
+            print(f"note: source images can't be shown: {error}", file=sys.stderr, flush=True)  # paths are not for everybody
         except Exception as error:  # the app lives on without it
             self.status = f"The source's images could not be read ({type(error).__name__})."
 
@@ -51,6 +53,7 @@ class SourceIndex:
         service = self.service
         task = rebuild_task(read_config(service.folder), self.data_dir)
         source, info = task.source, service.info
+        self.names = task.class_names  # of its labels: a folder may have come to the model's classes since
         self.reader = make_reader(source, info["image_size"], info["crop_size"], cache=False)
         self.target = (task.target, make_reader(task.target, info["image_size"], info["crop_size"], cache=False))
         outputs, self.indices = predict_some(service.predict, self.reader, spread(source, MOST_IMAGES))
@@ -69,19 +72,30 @@ class SourceIndex:
         return np.concatenate([np.asarray(part) for part in parts])
 
     def strongest(self, topic, count=8):
-        """[(uint8 image, class name)] of the source images that respond most to a topic; [] until it is ready."""
+        """[(uint8 image, class name)] of the source images that respond most to a topic; [] until it is ready.
+
+        Those that can no longer be read are left out.
+        """
         if not self.ready or topic >= self.responses.shape[1]:
             return []
         best = np.argsort(-self.responses[:, topic], kind="stable")[:count]
-        images, _ = self.reader.read(self.indices[best].astype("int32"))
-        names = self.service.class_names
-        labels = self.labels[best]
-        return [(image.astype("uint8"), names[label]) for image, label in zip(np.asarray(images), labels)]
+        chosen = self.indices[best].astype("int32")
+        found = zip(*self._images(self.reader, chosen), chosen, self.labels[best])
+        return [(image.astype("uint8"), self.names[label]) for image, shown, asked, label in found if shown == asked]
 
     def example(self, number):
-        """A target image, uint8 (h, w, 3), by any number; None until it is ready."""
+        """A target image, uint8 (h, w, 3), by any number; None until it is ready, and where none can be read."""
         if not self.ready:
             return None
         domain, reader = self.target
-        images, _ = reader.read(np.array([number % len(domain)], "int32"))
-        return np.asarray(images)[0].astype("uint8")
+        images, _ = self._images(reader, np.array([number % len(domain)], "int32"))
+        return images[0].astype("uint8") if len(images) else None
+
+    def _images(self, reader, chosen):
+        """(images, samples that they show: others where a file went bad); none at all where the disk is gone."""
+        try:
+            images, used = reader.read(chosen)
+        except Exception:  # whatever TensorFlow makes of it
+            self.status = "The images of this run's dataset can no longer be read."
+            return [], []
+        return np.asarray(images), np.asarray(used)

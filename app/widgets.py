@@ -48,7 +48,7 @@ def percent(value):
 def escaped(text):
     """Text that Markdown and HTML take literally."""
     out = str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for mark in "\\`*_[]|#$":
+    for mark in "\\`*_[]|#$~":
         out = out.replace(mark, "\\" + mark)
     return out
 

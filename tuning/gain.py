@@ -68,6 +68,7 @@ def main(argv=None):
     if not args.report:
         if not args.task:
             raise UserError("Expected --task, one or several; received none.")
+        args.objective = label_free(args.objective)
         for task in args.task:
             measure(args, task)
     rows = findings(args.results)
@@ -81,17 +82,32 @@ def main(argv=None):
     return 0
 
 
+def label_free(name):
+    """Whole name of an objective that needs no labels: "sel:snd" of "snd".
+
+    Raises:
+        UserError: unknown name, or one that looks at target labels: the table has what those would take in a part of its own.
+    """
+    from tuning.objectives import parse_objective
+
+    objective = parse_objective(name)
+    if objective.is_oracle:
+        raise UserError("Expected a label-free --objective, as sel:mean_entropy; received oracle. What target labels would have "
+                        "taken of the same trials is in the table anyway, as an upper bound.")  # fmt: skip
+    return objective.name
+
+
 def measure(args, task_name):
     """One search, and the runs of the settings that it found."""
     from isra_keras.data.tasks import resolve_task_name
 
     source, target = resolve_task_name(args.data, task_name)
-    folder = Path(args.searches) / f"{args.data}-{source}-{target}-{args.method}"
+    folder = search_folder(args, source, target)
     words = search_words(args, folder, source, target)
     if args.recipe_only:
         config, settings = recipe_of(words)
     else:
-        config, settings = searched(folder, words)
+        config, settings = searched(folder, words, args.trials)
     known = {"dataset": config.dataset, "task": config.task_name, "method": config.method, "trials": args.trials,
              "iterations": config.iterations, "objective": args.objective}  # fmt: skip
     if args.tuner != "random":
@@ -102,6 +118,15 @@ def measure(args, task_name):
     todo = [row for row in todo if key(row) not in done]
     if todo:
         train(config, todo, args.results)
+
+
+def search_folder(args, source, target):
+    """One for each search: what is not as usual is part of its name. More or fewer trials are the same search."""
+    parts = [args.data, source, target, args.method]
+    usual = build_parser().parse_args([])
+    parts += [str(getattr(args, name)).removeprefix("sel:") for name in ("iterations", "objective", "tuner")
+              if getattr(args, name) != getattr(usual, name)]  # fmt: skip
+    return Path(args.searches) / "-".join(parts)
 
 
 def search_words(args, folder, source, target):
@@ -115,8 +140,8 @@ def search_words(args, folder, source, target):
     return words
 
 
-def searched(folder, words):
-    """(configuration, settings) of a search, which is made or gone on with."""
+def searched(folder, words, trials):
+    """(configuration, settings) of a search, which is made or gone on with; of a longer one its first `trials` count."""
     from isra_keras.training.config import TrainConfig
     from tuning import records
     from tuning import search as searching
@@ -124,7 +149,7 @@ def searched(folder, words):
     if searching.main(words):
         raise UserError(f"Expected the search in '{folder}' to end; it did not.")
     config = TrainConfig(**records.read_manifest(folder)["config"])
-    return config, settings_of(records.read_rows(folder), records.objective_of(folder))
+    return config, settings_of(records.read_rows(folder)[:trials], records.objective_of(folder))
 
 
 def recipe_of(words):

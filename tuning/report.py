@@ -1,6 +1,7 @@
 """What a search leaves: results.md, the best configuration, figures; and what to type next."""
 
 import json
+import math
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -241,9 +242,9 @@ COMPARED = ("score", "trial", "accuracy", "gap to oracle", "rank correlation")
 
 
 def compared_cells(item):
-    """Texts of a row of `compare_objectives`."""
-    return [item["score"].replace("_", " "), item["trial"], percent(item["accuracy"]), f"{100 * item['gap']:.2f}",
-            f"{item['correlation']:+.2f}"]  # fmt: skip
+    """Texts of a row of `compare_objectives`; no number where all accuracies or all scores are equal."""
+    correlation = "–" if math.isnan(item["correlation"]) else f"{item['correlation']:+.2f}"
+    return [item["score"].replace("_", " "), item["trial"], percent(item["accuracy"]), f"{100 * item['gap']:.2f}", correlation]
 
 
 def markdown(manifest, rows, objective, best, comparison, figures, missing=""):
@@ -323,7 +324,7 @@ def _print(console, out, config, objective, names, best, comparison, figures, fo
     command = train_command(config)
     if folder is not None:
         print(f"results {out}/results.md · figures {', '.join(f'{out}/{path}' for path in figures)} · trials: tensorboard "
-              f"--logdir {out}/tensorboard")  # fmt: skip
+              f"--logdir {shlex.quote(f'{out}/tensorboard')}")  # fmt: skip
         print(f"next:\n  python -m isra_keras.train --out {shlex.quote(str(folder))} --resume")
     if command is not None:
         print(f"the same in options:\n  {command}")

@@ -81,7 +81,7 @@ def main(argv=None):
     local.end_with_parent()
     config, given, objective = base_configuration(args)
     space = spaces.make_space(config, args.search, args.also, given)
-    out = Path(args.out) if args.out else default_folder(config)
+    out = Path(os.path.expanduser(args.out)) if args.out else default_folder(config)
     search = {"tuner": args.tuner, "objective": objective.name, "seeds": args.seeds, "max_trials": args.max_trials,
               "search_seed": args.search_seed}  # fmt: skip
     few = spaces.grid_text(space, args.max_trials) if args.tuner == "grid" else ""
@@ -133,9 +133,10 @@ def show_space(config, space, out, grid=False):
     """The base configuration and the dimensions, as tables."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text  # names of folders may hold what rich takes as markup
 
     train.show_configuration(config)
-    table = Table(title=f"searched, into {out}")
+    table = Table(title=Text(f"searched, into {out}", style="table.title"))
     for column in ("name", "values", "recipe"):
         table.add_column(column)
     for item in space:

@@ -75,15 +75,15 @@ def make_space(config, names=None, also=(), fixed=()):
         config: `TrainConfig`, the base: its values are the defaults and the middle of the ranges.
         names: what to search; None for the three numbers of the plug-in, or rate and multiplier where it is off.
         also: searched beside them.
-        fixed: names that the user gave by hand; left out.
+        fixed: names that the user gave by hand; left out of those three or two.
 
     Returns:
         tuple of `Parameter`.
 
     Raises:
         UserError: unknown names, dimensions without effect (of a plug-in that is off, of a backbone that learns
-            nothing of its own), nothing left to search, a weight of 0 to search around, a variant beside weights that were
-            given by hand for one of the two, or a base that is distributed.
+            nothing of its own), names to search that were given by hand too, nothing left to search, a weight of 0 to search
+            around, a variant beside weights that were given by hand for one of the two, or a base that is distributed.
     """
     if config.distribute != "none" or config.sync_batch_norm:
         asked = "--sync-batch-norm" if config.distribute == "none" else f"'{config.distribute}'"
@@ -103,9 +103,12 @@ def make_space(config, names=None, also=(), fixed=()):
             raise UserError(f"Expected --semantic to search '{name}', which belongs to the plug-in; it is off.")
         if name == "backbone_multiplier" and inert:
             raise UserError(f"Expected names that have an effect; 'backbone_multiplier' has none: {inert}. Leave it out.")
+        if name in fixed and name in (*(names or ()), *also):
+            raise UserError(f"Expected '{name}' to be searched or given by hand; received both. Leave one of them out.")
+    by_hand = [name for name in wanted if name in fixed]
     wanted = [name for name in NAMES if name in wanted and name not in fixed]
     if not wanted:
-        raise UserError(f"Expected something to search; all of it was given by hand ({', '.join(fixed)}).")
+        raise UserError(f"Expected something to search; all of it was given by hand ({', '.join(by_hand)}).")
     given = [name for name in WEIGHTS if name in fixed]
     if "variant" in wanted and given:
         raise UserError(

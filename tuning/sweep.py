@@ -182,10 +182,13 @@ def append(path, row):
 
 
 def commit_of():
-    """Short hash of the checked-out commit, None outside of a checkout."""
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
+    """Short hash of the checked-out commit, None outside of a checkout or without git."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
+        )
+    except OSError:
+        return None
     return done.stdout.strip() or None
 
 

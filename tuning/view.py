@@ -100,6 +100,7 @@ def make_table(rows, objective, names, footer=None, doing=""):
     """`rich.table.Table` of trials; the best one is marked, why others failed is told below. No number is cut."""
     from rich.box import SIMPLE
     from rich.table import Table
+    from rich.text import Text  # what errors say may hold what rich takes as markup
 
     labelled = not objective.is_oracle and any(ORACLE in row.metrics for row in rows)
     budgets = any(row.budget for row in rows)
@@ -116,7 +117,8 @@ def make_table(rows, objective, names, footer=None, doing=""):
         state = {"COMPLETED": "best" if mark else "", "FAILED": "failed"}
         cells += [f"{row.seconds:.0f}" if row.seconds else "", state.get(row.status, doing or "running")]
         lines.append((cells, "green" if mark else "red" if row.status == "FAILED" else None))
-    table = Table(caption="\n".join(filter(None, [footer, *failures(rows)])) or None, caption_justify="left", box=SIMPLE, pad_edge=False)
+    told = "\n".join(filter(None, [footer, *failures(rows)]))
+    table = Table(caption=Text(told, style="table.caption") if told else None, caption_justify="left", box=SIMPLE, pad_edge=False)
     for place, (title, style) in enumerate(head):
         width = max(map(len, [*title.split(), *(cells[place] for cells, _ in lines)]))
         table.add_column(title, justify="right", style=style, min_width=width)

@@ -67,6 +67,17 @@ def test_bars_where_there_is_no_map(handlers, state):
     assert handlers.topic_picture(state, one, None, 0.6).shape == (448, 448, 3)
 
 
+def test_bars_of_all_topics_are_of_all(handlers, state, monkeypatch):
+    """They were the strongest topic's, above "all topics that drive 0"."""
+    monkeypatch.setattr("app.attention_tab.feature_bars", lambda attention, *label: attention)
+    attention = np.zeros_like(state["attention"])
+    attention[0, 2], attention[3, 5], attention[4, 7] = 0.01, 2.0, 9.0  # topic 4 hardly drives the class 0
+    state = state | {"topic_maps": None, "attention": attention}
+    bars = handlers.topic_picture(state, 0, None, 0.6)
+    assert np.flatnonzero(bars).tolist() == [2, 5] and bars[[2, 5]] == pytest.approx([0.4, 0.1])
+    assert np.array_equal(handlers.topic_picture(state, 0, 3, 0.6), attention[3])
+
+
 def test_the_number_is_that_of_the_drawn_topic(handlers, state):
     """It stayed at an earlier one's."""
     listed, *_ = handlers.choose_class(state, handlers.service.class_names[0], 0.6)
@@ -91,6 +102,7 @@ def test_the_download_says_what_is_in_it(handlers, state):
     assert handlers.captions(state, 0, None)[:2] == [first, f"all topics that drive {zero}"]
     assert handlers.captions(state, 1, None)[1] == f"no topic speaks for {one}"
     assert handlers.captions(state | {"responses": np.zeros(0)}, 1, None)[1] == "no topics"
+    assert handlers.captions(state | {"class_maps": None}, 0, 3)[2].startswith(f"no map for Grad-CAM of {zero}, ")
 
 
 def test_captions_are_below_their_pictures_and_fit():

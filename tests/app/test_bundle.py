@@ -37,3 +37,19 @@ def test_takes_what_the_app_reads_and_nothing_else(tmp_path):
     with pytest.raises(UserError, match="not there"):
         bundle(tmp_path / "none", out)
     assert (out / "model.keras").is_file()
+
+
+def test_what_is_bundled_can_be_bundled_again_and_an_interrupted_copy_loses_nothing(tmp_path, monkeypatch):
+    """The folder was emptied before anything was read."""
+    out = tmp_path / "out"
+    shutil.copytree(BUNDLED, out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert bundle(out, out) == sum(map(len, before.values()))
+
+    def stopped(source, target):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "copyfile", stopped)
+        bundle(BUNDLED, out)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -167,6 +167,17 @@ def test_uploads_and_examples_sent_by_hand_are_taken(served, image):
     assert "event: complete" in asked(served[0], "predict", [{"path": path, **META}, None, 1])
 
 
+@pytest.mark.parametrize("name", ["vibe-check.png", "process_recording.png", "http:photo.png", "gradio_api file=.png"])
+def test_an_upload_is_shown_whatever_its_name(served, image, name):
+    """The page could not fetch the preview of a "vibe-check.png"."""
+    import httpx
+
+    with open(image, "rb") as file:
+        (path,) = httpx.post(f"{served[0]}gradio_api/upload", files={"files": (name, file)}).json()
+    answer = httpx.get(f"{served[0]}gradio_api/file={path}")
+    assert answer.status_code == 200 and answer.content == open(image, "rb").read()
+
+
 @pytest.mark.parametrize("meta", [{}, META], ids=["bare", "marked"])
 @pytest.mark.parametrize("name", ENDPOINTS)
 def test_addresses_are_not_asked_for(served, monkeypatch, name, meta):

@@ -131,3 +131,17 @@ def test_newest_run_is_chosen(tmp_path):
     (tmp_path / "group" / "b" / "model.json").unlink()
     assert list(other_runs(tmp_path / "a")) == ["c"]
     assert list(other_runs(tmp_path / "a", tmp_path / "group" / "b")) == ["group/b", "c"]
+
+
+def test_runs_that_can_not_be_compared_are_not_offered(tmp_path):
+    """A run of features could be chosen and was refused then; so was a typing error in --against."""
+    for name, kind in (("a", "images"), ("b", "features"), ("c", "images")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.keras").write_bytes(b"")
+        (tmp_path / name / "model.json").write_text(f'{{"kind": "{kind}"}}')
+    assert list(other_runs(tmp_path / "a")) == ["c"]
+    assert list(other_runs(tmp_path / "a", tmp_path / "c" / "model.keras")) == ["c"]
+    with pytest.raises(UserError, match="not there"):
+        other_runs(tmp_path / "a", tmp_path / "d")
+    with pytest.raises(UserError, match="--against; .*precomputed features"):
+        other_runs(tmp_path / "a", tmp_path / "b")

@@ -21,6 +21,44 @@ def test_settings_are_the_first_trial_the_objectives_choice_and_the_labels_choic
         gain.settings_of([trial(0, 0.9, None)], parse_objective("sel:mean_entropy"))
 
 
+def test_of_a_longer_search_the_trials_that_are_asked_for_count(tmp_path, monkeypatch):
+    """The best of all that lay in the folder was noted as that of three."""
+    from tuning import records, search
+
+    rows = [trial(k, 1.0 - k / 10, 0.5 + k / 10) for k in range(5)]
+    monkeypatch.setattr(search, "main", lambda words: 0)
+    monkeypatch.setattr(records, "read_manifest", lambda folder: {"config": vars(resolve())})
+    monkeypatch.setattr(records, "objective_of", lambda folder: parse_objective("sel:mean_entropy"))
+    monkeypatch.setattr(records, "read_rows", lambda folder: rows)
+    told = []
+    monkeypatch.setattr(gain, "train", lambda config, todo, results: told.extend(todo))
+    words = ["--task", "printed-photo", "--trials", "3", "--seeds", "1", "--results", str(tmp_path / "r.jsonl")]
+    gain.measure(gain.build_parser().parse_args(words), "printed-photo")
+    assert [(row["setting"], row["trial"], row["trials"]) for row in told] == [(name, k, 3) for name, k in zip(gain.SETTINGS, "022")]
+
+
+def test_every_search_has_a_folder_of_its_own():
+    """The second objective was refused, with the advice to take another --out, which is the table's."""
+
+    def name(*words):
+        return gain.search_folder(gain.build_parser().parse_args(words), "printed", "photo").name
+
+    assert name() == name("--trials", "9") == "glyphs-printed-photo-ba3us"
+    assert name("--objective", "sel:snd", "--tuner", "grid", "--iterations", "4") == "glyphs-printed-photo-ba3us-4-snd-grid"
+
+
+def test_target_labels_choose_nothing_in_the_label_free_table(tmp_path, monkeypatch):
+    """`--objective oracle` filled the column "best label-free" with what labels had taken."""
+    asked = []
+    monkeypatch.setattr(gain, "measure", lambda args, task: asked.append(args.objective))
+    for name in ("oracle", "oracle:accuracy", "nothing"):
+        with pytest.raises(UserError, match="--objective"):
+            gain.main(["--task", "x", "--objective", name])
+    words = ["--task", "x", "--out", str(tmp_path / "g.md")]
+    assert gain.main([*words, "--objective", "snd"]) == gain.main(words) == 0
+    assert asked == ["sel:snd", "sel:mean_entropy"]
+
+
 def test_table_keeps_the_upper_bound_apart():
     place = {"dataset": "d", "task": "t", "method": "m", "trials": 3, "iterations": 9, "objective": "sel:mean_entropy"}
     rows = [place | {"setting": setting, "seed": seed, "metrics": {"oracle:accuracy": base + 0.02 * seed}}

@@ -220,6 +220,9 @@ def test_comparison_shows_what_each_score_would_have_chosen():
     assert entropy["gap"] == pytest.approx(0.3) and entropy["correlation"] == pytest.approx(0.5)
     assert oracle["trial"] == "2" and "ORACLE" in oracle["score"]
     assert report.oracle_line(table) == "ORACLE (target labels) would have chosen trial 2: 90.00 %."
+    assert report.compared_cells(entropy)[-1] == "+0.50"
+    alike = report.compare_objectives([row(0, 0.3, 0.5), row(1, 0.1, 0.5)])
+    assert report.compared_cells(alike[0])[2:] == ["50.00 %", "0.00", "–"], "not +nan"
 
 
 def test_comparison_says_which_scores_the_trials_do_not_have():
@@ -263,6 +266,7 @@ def test_best_folder_never_mixes_two_trials(tmp_path):
 
 
 def test_conclusion_is_whole_though_there_is_nothing_to_compare(tmp_path, capsys):
+    tmp_path = tmp_path / "my search"
     records.check_manifest(tmp_path, wanted())
     folder = tmp_path / "trial_0"
     folder.mkdir()
@@ -272,6 +276,7 @@ def test_conclusion_is_whole_though_there_is_nothing_to_compare(tmp_path, capsys
     (folder / "trial.json").write_text(json.dumps(state))
     assert report.conclude(tmp_path, compare=True) == 0
     text = capsys.readouterr().out
+    assert f"tensorboard --logdir '{tmp_path}/tensorboard'\n" in text
     assert "next:\n" in text and text.strip().splitlines()[-1].startswith("note: ") and "two trials" in text
     for name in ("results.md", "best.json", "best/config.json", "figures/values.png"):
         assert (tmp_path / name).is_file(), name

@@ -87,6 +87,20 @@ def test_table_cuts_no_number_at_eighty_columns():
     assert "00*" in text and "best" in text and max(map(len, text.splitlines())) <= 80
 
 
+def test_square_brackets_are_no_markup(tmp_path, capsys):
+    """A trial that failed with a path in brackets ended the search with a traceback, at every start."""
+    from rich.console import Console
+
+    from tuning.view import make_table
+
+    reason = "ValueError: no layer [/job:localhost] in [dim]this[/dim]"
+    Console(width=200).print(make_table([records.Row("0", "FAILED", {"x": 1}, reason=reason)],
+                                        search.goals.parse_objective("sel:mean_entropy"), ["x"], "1 of 3 trials"))  # fmt: skip
+    assert f"1 of 3 trials trial 0 failed: {reason}" in " ".join(capsys.readouterr().out.split())
+    assert search.main(["--dry-run", "--out", str(tmp_path / "a [b]")]) == 0
+    assert "[b]" in capsys.readouterr().out
+
+
 def act_as(name, monkeypatch):
     """This process is the chief or a worker of a cluster."""
     for key, value in (("TUNER_ID", name), ("ORACLE_IP", "127.0.0.1"), ("ORACLE_PORT", "1")):
@@ -256,6 +270,14 @@ def test_dry_run_shows_the_space_and_makes_nothing(tmp_path, capsys, steps):
     text = capsys.readouterr().out
     assert "8, 16, 32, 64, 128, 256" in text and "receptor_l1" in text and "iterations" in text
     assert not steps and not (tmp_path / "s").exists()
+
+
+def test_home_is_meant_as_train_means_it(tmp_path, monkeypatch, steps):
+    """`--out=~/s`, which a shell leaves as it is, made a folder "~" here."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert search.main([*SMALL, "--out=~/s"]) == 7
+    assert (tmp_path / "s" / "search.json").is_file() and not (tmp_path / "~").exists()
 
 
 def test_dry_run_of_a_grid_shows_what_is_tried(tmp_path, capsys):

@@ -23,8 +23,15 @@ def test_default_space_has_the_recipe_in_its_middle():
 
 def test_given_values_are_not_searched():
     assert "num_topics" not in [item.name for item in spaces.make_space(resolve(num_topics=64), fixed=("num_topics",))]
-    with pytest.raises(UserError, match="given by hand"):
-        spaces.make_space(resolve(), fixed=spaces.NAMES)
+    with pytest.raises(UserError, match=r"given by hand \(class2vec_weight, alignment_weight, num_topics\)\."):
+        spaces.make_space(resolve(), fixed=("select", *spaces.NAMES))
+
+
+@pytest.mark.parametrize("asked", [{"names": ["num_topics", "learning_rate"]}, {"also": ["num_topics"]}])
+def test_what_is_given_and_searched_is_refused(asked):
+    """It was not searched, without a word."""
+    with pytest.raises(UserError, match="'num_topics' to be searched or given by hand; received both"):
+        spaces.make_space(resolve(num_topics=8), fixed=("num_topics",), **asked)
 
 
 def test_without_the_plug_in_rate_and_multiplier_are_searched():

@@ -79,6 +79,13 @@ def todo_of(args):
     return [sweep.describe(config, changed, seed) for _, changed, seed in sweep.cells(config, args.axes, args.seeds)]
 
 
+def test_without_git_there_is_no_commit(monkeypatch, tmp_path):
+    """The sweep ended in a traceback once the data were loaded."""
+    assert sweep.commit_of() is None or sweep.commit_of().isalnum()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert sweep.commit_of() is None
+
+
 def test_interrupt_is_one_for_the_command_line(tmp_path, train):
     args = sweep.build_parser().parse_args(["--seeds", "1", "--results", str(tmp_path / "r.jsonl")])
     train[:] = [Interrupted(15, 3, tmp_path)]
