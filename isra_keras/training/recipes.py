@@ -266,9 +266,10 @@ def resolve(**given):
         share = given["iterations"] / values["iterations"]
         given["eval_interval"] = max(1, round(values["eval_interval"] * share)) if share < 1 else values["eval_interval"]
     given = _other_size(given, values)
+    asked = given.get("multipliers", {})
     given |= {k: values.get(k, {}) | given.get(k, {}) for k in ("method_options", "network_options", "multipliers")}
     if is_fresh(given.get("backbone", values["backbone"]), given.get("weights", values["weights"])):
-        given["multipliers"] = _fresh_backbone(given["multipliers"])
+        given["multipliers"] = _fresh_backbone(given["multipliers"]) | asked
         given.setdefault("batch_norm", "batch")  # fresh weights have no statistics yet
     if given.get("backbone") == "features" or given.get("freeze_backbone"):
         given = {"augment": False} | given
@@ -369,9 +370,8 @@ def is_fresh(backbone, weights):
 
 def _fresh_backbone(multipliers):
     """A backbone that starts from scratch learns as fast as the other new layers."""
-    if "backbone" not in multipliers or "classifier" not in multipliers:
-        return multipliers
-    return multipliers | {"backbone": (multipliers["classifier"][0], multipliers["backbone"][1])}
+    known = {"backbone", "classifier"} <= set(multipliers)
+    return multipliers | ({"backbone": (multipliers["classifier"][0], multipliers["backbone"][1])} if known else {})
 
 
 def aligned_width(method, backbone, feature_dim):

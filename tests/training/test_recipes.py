@@ -179,6 +179,8 @@ def test_one_size_brings_the_other_along(given, sizes):
 def test_a_fresh_backbone_learns_like_the_other_new_layers():
     assert resolve(dataset="glyphs").multipliers["backbone"] == [10, 2]
     assert resolve(dataset="office_home", weights="none").multipliers["backbone"] == [10, 2]
+    asked = resolve(dataset="glyphs", multipliers={"backbone": [2, 1]}).multipliers
+    assert asked["backbone"] == [2, 1] and asked["classifier"] == [10, 2], "the classifier's took the place of what was asked for"
     assert resolve(dataset="office_home").multipliers["backbone"] == [1, 2]
 
 
