@@ -1,7 +1,6 @@
 """Files of the app: temporary ones that go away by themselves, and flagged images that stay."""
 
 import atexit
-import csv
 import json
 import os
 import re
@@ -12,6 +11,8 @@ import threading
 import time
 import uuid
 from pathlib import Path
+
+from isra_keras.row_output import csv_writer
 
 AGE = 30 * 60  # seconds that an upload or a download is kept
 PREFIX, LOCK = "isra_app_", ".lock"
@@ -118,7 +119,7 @@ def write_csv(path, rows, top_k):
     header = ["file", "class", "confidence", "entropy_nats", "note"]
     header += [f"{name}_{rank}" for rank in range(2, top_k + 1) for name in ("class", "confidence")]
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv_writer(file)
         writer.writerow(header)
         for row in rows:
             cells = [row["file"], row["class"], _number(row["confidence"]), _number(row["entropy"]), row["note"]]

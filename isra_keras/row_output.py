@@ -285,7 +285,7 @@ def _writer(file, kind, top_k, remarks, header):
             file.write(json.dumps(_rounded(record)) + "\n")
 
         return write_json
-    writer = _csv_writer(file)
+    writer = csv_writer(file)
     if header:
         writer.writerow(_header(top_k, remarks))
 
@@ -298,7 +298,7 @@ def _writer(file, kind, top_k, remarks, header):
     return write_csv
 
 
-def _csv_writer(file):
+def csv_writer(file):
     """`csv.writer` of lines that end in a line feed. Told so itself, that of Python 3.11 quotes no carriage return."""
     return csv.writer(SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n")))
 

@@ -1,11 +1,11 @@
 """Tables of results: `Table` in Markdown, CSV and LaTeX, and the paper's layout of accuracies."""
 
-import csv
 import io
 from dataclasses import dataclass, field
 
 from isra_keras.benchmarking.grid import FOLDERS
 from isra_keras.benchmarking.statistics import mean_std, paired, pairs_of
+from isra_keras.row_output import csv_writer
 
 NONE = "–"
 METHOD_NAMES = {"source_only": "Source only", "cdan": "CDAN+E", "mwpda": "MWPDA", "ba3us": "BA3US"}
@@ -97,7 +97,7 @@ class Table:
 def to_csv(tables):
     """One long CSV of several tables."""
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv_writer(file)
     writer.writerow(["table", "row", "column", "value", "std", "seeds"])
     for table in tables:
         writer.writerows(table.csv_rows())

@@ -1,6 +1,5 @@
 """Trees of image files: which classes, which files, in an order that depends on names only."""
 
-import csv
 import io
 import os
 import warnings
@@ -15,6 +14,7 @@ from isra_keras.data.decode import FORMATS, IMAGE_SUFFIXES, check_image
 from isra_keras.data.domain import BadImage, Domain
 from isra_keras.data.paths import Paths
 from isra_keras.errors import UserError
+from isra_keras.row_output import csv_writer
 
 READABLE = ", ".join(FORMATS)
 CLUTTER = ("thumbs.db", "desktop.ini")
@@ -193,7 +193,7 @@ def _inside(path, folder):
 def table(bad_images):
     """CSV text of `BadImage`s: path, reason."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("path", "reason"), *sorted(set(bad_images))])
+    csv_writer(text).writerows([("path", "reason"), *sorted(set(bad_images))])
     return text.getvalue()
 
 

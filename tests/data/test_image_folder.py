@@ -66,6 +66,7 @@ def test_summary_shows_some_and_counts_all(tmp_path):
 def test_table():
     bad = (BadImage("b.png", "truncated, or so"), BadImage("a.png", "empty file"), BadImage("a.png", "empty file"))
     assert table(bad) == 'path,reason\na.png,empty file\nb.png,"truncated, or so"\n'
+    assert table([BadImage("a\rb.png", "empty file")]) == 'path,reason\n"a\rb.png",empty file\n', "one row"
 
 
 def test_describe(tmp_path):
