@@ -205,8 +205,8 @@ def open_output(out, kind, top_k, resume, model=None, remarks=False):
         UserError: if the file can't be opened.
     """
     if out is None:
-        if hasattr(sys.stdout, "reconfigure"):  # file names may be no valid UTF-8
-            sys.stdout.reconfigure(errors="surrogateescape")
+        if hasattr(sys.stdout, "reconfigure"):  # as a file is written; file names may be no valid UTF-8
+            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
         yield _writer(sys.stdout, kind, top_k, remarks, header=True)
         sys.stdout.flush()
         return

@@ -1,6 +1,8 @@
 """Rows in a partial file: what a crash leaves, and which rows a later call goes on behind."""
 
 import csv
+import io
+import sys
 
 import pytest
 
@@ -16,6 +18,14 @@ def test_rows_stay_partial_when_something_breaks(tmp_path):
         write(row)
         raise RuntimeError("a disk")
     assert out.read_text() == "finished\n" and "a.jpg" in (tmp_path / "p.csv.part").read_text()
+
+
+def test_rows_on_standard_output_are_utf_8_as_those_of_a_file_are(monkeypatch):
+    """Where the system's encoding is another (LC_ALL=C, latin-1), the first name beyond it ended the command."""
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="latin-1"))
+    with open_output(None, "csv", 1, resume=False) as write:
+        write({"path": "犬.jpg", "class": "x", "probability": 1.0, "entropy": 0.0, "error": "", "top": [("x", 1.0)]})
+    assert "犬.jpg,x" in sys.stdout.buffer.getvalue().decode("utf-8")
 
 
 def test_names_that_come_twice_keep_both_rows(tmp_path):
