@@ -22,7 +22,8 @@ SAME_RUN = ("iterations", "data_dir", "keep_checkpoints", "distribute")
 """What may change in a run without making it another one."""
 GIVEN = ("dataset", "source", "target", "source_dir", "target_dir", "data_dir", "method", "backbone", "weights",
          "iterations", "eval_interval", "batch_size", "select", "seed", "precision", "image_size", "crop_size",
-         "recipe", *FLAGS)  # fmt: skip
+         "recipe", "warmup", "weight_smoothing", "batch_norm", "on_bad_image", "freeze_backbone", "augment", "jit_compile",
+         "deterministic", "guard", "reference_quirks", "allow_incomplete", *FLAGS)  # fmt: skip
 
 
 def conclude(out, compare=False, write=True):
@@ -138,6 +139,8 @@ def train_command(config):
     for name, value in given.items():
         if name == "semantic":
             words += [] if value else ["--no-semantic"]
+        elif isinstance(value, bool):
+            words.append(f"--{'' if value else 'no-'}{name.replace('_', '-')}")
         elif value is not None:
             words += [f"--{name.replace('_', '-')}", f"{value!r}" if isinstance(value, float) else str(value)]
     return shlex.join(words)
@@ -147,7 +150,8 @@ def at_recipe_length(config):
     """The configuration trained for as long as the recipe says, None where it is not shorter."""
     from isra_keras.training.recipes import resolve
 
-    names = ("dataset", "source", "target", "source_dir", "target_dir", "method", "semantic", "variant", "recipe")
+    names = ("dataset", "source", "target", "source_dir", "target_dir", "method", "semantic", "variant", "recipe",
+             "freeze_backbone")  # fmt: skip
     recipe = resolve(**{name: getattr(config, name) for name in names})
     if recipe.iterations <= config.iterations:
         return None

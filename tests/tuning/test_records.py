@@ -313,6 +313,9 @@ def test_reason_of_a_failed_trial_is_the_note(tmp_path):
     {"dataset": "pacs_features", "num_topics": 8},
     {"dataset": "office31", "source": "dslr", "target": "webcam"},
     {"source_dir": "a", "target_dir": "b"},
+    {"source_dir": "a", "target_dir": "b", "freeze_backbone": True, "batch_size": 16},
+    {"source_dir": "a", "target_dir": "b", "augment": False, "guard": False, "warmup": 0.5, "on_bad_image": "error"},
+    {"dataset": "glyphs", "reference_quirks": True, "batch_norm": "fixed", "weight_smoothing": 0.25},
 ])  # fmt: skip
 def test_command_of_every_data_set(given):
     from isra_keras import train
