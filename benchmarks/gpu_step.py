@@ -70,14 +70,11 @@ def collect(args, backends, missing):
     deadline, ceilings = time.monotonic() + 60 * args.minutes, {}
     for job in jobs:
         for backend in backends:
-            left = deadline - time.monotonic()
-            if left < 20:
-                print(f"no time left for {backend} {job}", flush=True)
-                missing.append(" ".join([backend, *job.values()]))
-                continue
-            found, whole = alone(backend, job | {"quick": args.quick}, left)
-            if not whole:
-                missing.append(" ".join([backend, *job.values()]))
+            left, name = deadline - time.monotonic(), " ".join([backend, *job.values()])
+            found, trouble = alone(backend, job | {"quick": args.quick}, left) if left >= 20 else ([], "no time is left")
+            if trouble:
+                print(f"{name}: {trouble}", flush=True)
+                missing.append(name)
             ceilings |= {(backend, line["precision"]): line["tflops"] for line in found if line["kind"] == "product"}
             yield [line | share_of(line, ceilings) for line in found]
 
@@ -97,7 +94,7 @@ def share_of(line, ceilings):
 
 
 def alone(backend, job, seconds):
-    """(lines of a job under a backend, True; or False, and those that came before it failed or its time was over)."""
+    """(lines of a job under a backend, "" or what ended it before it was through)."""
     environment = os.environ | {"KERAS_BACKEND": backend, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     command = [sys.executable, str(Path(__file__).resolve()), "--one", json.dumps(job)]
     try:
@@ -108,9 +105,7 @@ def alone(backend, job, seconds):
     lines = [json.loads(row.removeprefix("LINE ")) for row in output.splitlines() if row.startswith("LINE ")]
     for line in lines:
         print(" ".join(f"{name}={value}" for name, value in line.items()), flush=True)
-    if trouble:
-        print(f"{backend} {job}: {trouble}", flush=True)
-    return lines, not trouble
+    return lines, trouble
 
 
 def measured(kind, quick, **options):

@@ -147,7 +147,7 @@ def test_measured_under_one_backend_the_lines_of_the_other_stay(tmp_path, monkey
     """All lines of the device went, those of the other backend and of what failed this time too."""
     out, other = tmp_path / "gpu_step.jsonl", gpu_line("jax", isra_ms=1.0)
     write(out, other, gpu_line("torch", isra_ms=2.0), gpu_line("torch", precision="mixed_float16", isra_ms=3.0))
-    monkeypatch.setattr(gpu_step, "alone", lambda backend, job, left: ([gpu_line(backend, isra_ms=9.0)] if job["kind"] == "semantic" else [], True))
+    monkeypatch.setattr(gpu_step, "alone", lambda backend, job, left: ([gpu_line(backend, isra_ms=9.0)] if job["kind"] == "semantic" else [], ""))
     monkeypatch.setattr(gpu_step, "backends_here", lambda: ["torch"])
     monkeypatch.setattr(sys, "argv", ["gpu_step.py", "--out", str(out)])
     gpu_step.main()
@@ -160,7 +160,7 @@ def test_what_was_measured_is_kept_when_the_rest_is_broken_off(tmp_path, monkeyp
     def alone(backend, job, left):
         if job["kind"] == "step":
             raise KeyboardInterrupt
-        return [gpu_line(backend, kind=job["kind"], tflops=1.0)], True
+        return [gpu_line(backend, kind=job["kind"], tflops=1.0)], ""
 
     monkeypatch.setattr(gpu_step, "alone", alone)
     monkeypatch.setattr(gpu_step, "backends_here", lambda: ["jax", "torch"])
@@ -173,7 +173,7 @@ def test_what_was_measured_is_kept_when_the_rest_is_broken_off(tmp_path, monkeyp
 def test_measurements_that_failed_end_the_script_with_their_names(tmp_path, monkeypatch):
     """It ended as if all had been measured; what was is kept."""
     monkeypatch.setattr(gpu_step, "alone", lambda backend, job, left: ([gpu_line(backend, kind=job["kind"], tflops=1.0)],
-                                                                       job.get("precision") != "mixed_float16"))  # fmt: skip
+                                                                       "too big" * (job.get("precision") == "mixed_float16")))  # fmt: skip
     monkeypatch.setattr(gpu_step, "backends_here", lambda: ["torch"])
     monkeypatch.setattr(sys, "argv", ["gpu_step.py", "--out", str(tmp_path / "lines.jsonl")])
     with pytest.raises(SystemExit, match="Not all was measured.* torch step mixed_float16$"):
