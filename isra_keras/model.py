@@ -6,13 +6,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from isra_keras.losses import class_numbers, cross_entropy
+from isra_keras.losses import cross_entropy
 from isra_keras.objective import Context, Evaluation, Outcome, Sizes, Stage, View, Views
 from isra_keras.training.draws import seed_draws, seed_generators
 from isra_keras.training.optimizer import PartwiseSGD
 from isra_keras.training.replica import ALONE
 from isra_keras.training.schedules import InverseDecay
-from isra_keras.training.steps import backend_steps, batch_of, within_stage
+from isra_keras.training.steps import backend_steps, batch_of, class_numbers, within_stage
 
 WARMUP = "warmup"
 """Name of the stage that comes before the method's own."""

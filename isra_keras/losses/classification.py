@@ -24,18 +24,6 @@ def cross_entropy(logits, labels, label_smoothing=0.0):
     return -ops.sum(targets * log_probabilities, axis=-1)
 
 
-def class_numbers(labels):
-    """int64 (n,) of labels (n,) or (n, 1); one-hot rows, which would be read as many labels, are refused."""
-    try:
-        shape = tuple(labels.shape)
-    except ValueError:  # TensorFlow, after (n,) and (n, 1) in turn: of any rank
-        shape = ()
-    if len(shape) > 2 or len(shape) == 2 and shape[1] not in (1, None):
-        raise ValueError(f"Expected a class number for each image, of shape (n,) or (n, 1); received shape {shape}. "
-                         "One-hot labels: give their argmax.")  # fmt: skip
-    return ops.cast(ops.reshape(labels, (-1,)), "int64")
-
-
 def log_add_exp(x, y):
     """log(e^x + e^y), float32 of any shape.
 

@@ -89,8 +89,7 @@ def build_method(config):
         options.setdefault("reference_quirks", config.reference_quirks)
     if "seed" in valid:
         options.setdefault("seed", config.seed)
-    _check_kinds(config.method_options, valid)
-    _check_ranges(config.method_options, valid)
+    _check_values(config.method_options, valid)
     try:
         method = cls(**options)
         method.stages()  # refuses shares that are none
@@ -187,35 +186,28 @@ def _defaults(cls):
             if name != "self" and item.kind == item.POSITIONAL_OR_KEYWORD}  # fmt: skip
 
 
-def _check_kinds(options, defaults):
-    """Refuses another kind of value than the default's: some would be used, and fail, at the first evaluation only."""
-    for name, value in options.items():
-        if isinstance(defaults[name], bool):
-            good, kind = isinstance(value, bool), "true or false"
-        elif isinstance(defaults[name], Real):
-            good, kind = _is_number(value), "a number"
-        else:
-            continue
-        if not good:
-            raise UserError(f"Expected --option {name} as {kind}; received {value!r}. Its default is {defaults[name]!r}.")
+def _check_values(options, defaults):
+    """Refuses values that would be used at the first evaluation only, train to NaN, or fail deep within a layer.
 
-
-def _check_ranges(options, defaults):
-    """Refuses values that train to NaN, or fail deep within a layer, under the names that methods share."""
+    By the names that methods share, and else by the kind of the default.
+    """
     for name, value in options.items():
-        if value is None and defaults[name] is None:
+        default = defaults[name]
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        if value is None and default is None:
             continue
-        if name == "temperature" or name == "ramp_iterations":
-            good, kind = _is_number(value) and value > 0, "a number above 0"
+        if name in ("temperature", "ramp_iterations"):
+            good, kind = number and value > 0, "a number above 0"
         elif name.endswith("_width"):
-            good, kind = isinstance(value, int) and not isinstance(value, bool) and value > 0, "a whole number above 0"
+            good, kind = whole and value > 0, "a whole number above 0"
         elif name == "dropout":
-            good, kind = _is_number(value) and 0 <= value < 1, "a share in [0, 1)"
+            good, kind = number and 0 <= value < 1, "a share in [0, 1)"
+        elif isinstance(default, bool):
+            good, kind = isinstance(value, bool), "true or false"
+        elif isinstance(default, Real):
+            good, kind = number, "a number"
         else:
             continue
         if not good:
-            raise UserError(f"Expected --option {name} as {kind}; received {value!r}. Its default is {defaults[name]!r}.")
-
-
-def _is_number(value):
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+            raise UserError(f"Expected --option {name} as {kind}; received {value!r}. Its default is {default!r}.")

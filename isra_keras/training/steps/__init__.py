@@ -71,3 +71,19 @@ def batch_of(data):
         "Expected batches {'source': {'images', 'labels', 'indices'}, 'target': {'images', 'indices'}}, as DomainPairs yields "
         f"them; received {received}. Labels are part of the source, `fit` takes none beside the batches."
     )
+
+
+def class_numbers(labels):
+    """int64 (n,) of labels (n,) or (n, 1); one-hot rows, which would be read as many labels, are refused.
+
+    Raises:
+        ValueError: another shape.
+    """
+    try:
+        shape = tuple(labels.shape)
+    except ValueError:  # TensorFlow, after (n,) and (n, 1) in turn: of any rank
+        shape = ()
+    if len(shape) > 2 or len(shape) == 2 and shape[1] not in (1, None):
+        raise ValueError(f"Expected a class number for each image, of shape (n,) or (n, 1); received shape {shape}. "
+                         "One-hot labels: give their argmax.")  # fmt: skip
+    return keras.ops.cast(keras.ops.reshape(labels, (-1,)), "int64")
