@@ -18,10 +18,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from isra_keras.benchmarking import store
 from isra_keras.cli import run as run_cli
 from isra_keras.errors import NotFinite, UserError
 from isra_keras.training.interrupt import Interrupted
-from tuning.sweep import RESULTS, append, commit_of, is_finding, read
+from tuning.sweep import RESULTS, append, is_finding, read
 
 SETTINGS = ("recipe", "label-free", "ORACLE of the trials")
 TUNERS = ("random", "bayesian", "grid")
@@ -190,7 +191,7 @@ def train(config, todo, results):
     from tuning.trial import train_seed
 
     make_deterministic()
-    task, commit = load_data(config), commit_of()
+    task, commit = load_data(config), store.commit()
     for row in todo:
         keras.backend.clear_session()
         fresh = spaces.apply(config, row["values"])

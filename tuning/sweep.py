@@ -10,11 +10,11 @@ a cell; finished cells are passed over. Target labels are used to report accurac
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from isra_keras.benchmarking import store
 from isra_keras.cli import run as run_cli
 from isra_keras.errors import NotFinite, UserError
 from isra_keras.training.interrupt import Interrupted
@@ -116,7 +116,7 @@ def run_cells(args):
     from tuning.trial import train_seed
 
     make_deterministic()
-    task, commit = load_data(config), commit_of()
+    task, commit = load_data(config), store.commit()
     for number, (axis, changed, row) in enumerate(todo, start=1):
         keras.backend.clear_session()
         fresh = spaces.apply(config, changed)
@@ -179,17 +179,6 @@ def append(path, row):
             if file.read(1) != b"\n":
                 file.write(b"\n")
         file.write(json.dumps(row).encode() + b"\n")
-
-
-def commit_of():
-    """Short hash of the checked-out commit, None outside of a checkout or without git."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
-        )
-    except OSError:
-        return None
-    return done.stdout.strip() or None
 
 
 if __name__ == "__main__":
