@@ -84,6 +84,27 @@ def test_sentences_on_the_embedded_data_and_on_all_are_those_of_the_results():
     assert f"{everything}, at most {below[0]} below source only ({below[1]}); the best single method (ETN) {etn}" in text
 
 
+def test_what_attention_maps_point_at_is_what_was_measured():
+    text = " ".join((ROOT / "benchmarks" / "EXPLORATION.md").read_text(encoding="utf-8").split())
+
+    def rounded(value, places="0.01"):
+        return f"{Decimal(str(value)).quantize(Decimal(places), ROUND_HALF_UP)}"
+
+    def cell(areas):
+        beaten = f", {rounded(100 * areas['beats_random'], '1')} %" if areas["beats_random"] else ""
+        return f"{', '.join(rounded(areas[kind][0], '0.001') for kind in ('deletion', 'insertion'))}{beaten}"
+
+    lines = (ROOT / "benchmarks" / "results" / "attention.jsonl").read_text(encoding="utf-8").splitlines()
+    photos, glyphs = map(json.loads, lines)
+    for name, line in (("Office-Caltech10 C-A", photos), ("glyphs", glyphs)):
+        cells = [cell(line["areas"][kind]) for kind in ("gradcam", "topics", "strongest topic", "random")]
+        assert f"| {' | '.join([name, *cells])} |" in text
+    for part in ("backbone", "heads"):
+        after = [line["correlation_after_shuffling"][part] for line in (photos, glyphs)]
+        topics, cams = ([rounded(one[kind]) for one in after] for kind in ("topics", "gradcam"))
+        assert f"topics {' and '.join(topics)}, Grad-CAM {' and '.join(cams)}" in text
+
+
 @pytest.mark.slow
 def test_results_are_what_their_own_command_makes(tmp_path, monkeypatch):
     from isra_keras.benchmark import main
