@@ -156,7 +156,10 @@ def evaluate(network, info, task, batch_size=64, with_source=False, before=None)
     target = predict_domain(network, info, task.target, batch_size, before)
     source = predict_domain(network, info, task.source, batch_size) if with_source else None
     for domain, found in ((task.target, target), (task.source, source)):
-        _check_finite(domain, found)
+        check_finite(domain, found)
+    unreadable = (*task.target.bad_images, *target["bad"])
+    if source is not None:
+        unreadable += (*task.source.bad_images, *source["bad"])
     extra = () if source is None else (source["features"], source["logits"], task.source.labels[source["indices"]])
     weights = weights_judged_by(info["class_weights"], softmax(target["logits"]), task.source.labels).tolist()
     shared = [name for name, is_shared in zip(info["class_names"], judged_shared(weights)) if is_shared]
@@ -167,7 +170,7 @@ def evaluate(network, info, task, batch_size=64, with_source=False, before=None)
         "scores": score_all(target["features"], target["logits"], *extra),
         "class_weights": dict(zip(info["class_names"], weights)),
         "shared_classes_judged": shared,
-        "bad_images": [{"path": str(bad.path), "reason": bad.reason} for bad in (*task.target.bad_images, *target["bad"])],
+        "bad_images": [{"path": str(bad.path), "reason": bad.reason} for bad in unreadable],
     }
     labels = task.target.labels[target["indices"]]
     result.update(_with_labels(target["logits"], labels, info["class_names"]))
@@ -181,7 +184,7 @@ def evaluate(network, info, task, batch_size=64, with_source=False, before=None)
     return result, target
 
 
-def _check_finite(domain, found):
+def check_finite(domain, found):
     """Refuses answers of which scores can't be made, `found` of `predict_domain` or None."""
     import numpy as np
 

@@ -59,6 +59,22 @@ def test_other_classes_are_refused(runs, tmp_path, capsys):
     assert "the data has others" in capsys.readouterr().err
 
 
+def test_answers_that_are_no_numbers_are_refused(runs, monkeypatch, tmp_path, capsys):
+    """Figures were drawn of them, or scikit-learn ended with a traceback."""
+    from isra_keras.analysis import run_data
+
+    predict = run_data._predict
+
+    def broken(*args):
+        found = predict(*args)
+        found.features[0] = np.nan
+        return found
+
+    monkeypatch.setattr(run_data, "_predict", broken)
+    assert cli.run(analyze.main, [str(runs[1]), "--out", str(tmp_path / "out"), "--max-samples", "20"]) == 2
+    assert "Expected finite answers of the model; 1 of 20 samples" in capsys.readouterr().err
+
+
 def test_classes_of_the_target_are_those_of_all_its_labels():
     """Of a sample, rare classes were called absent."""
     from isra_keras.analysis.run_data import RunData

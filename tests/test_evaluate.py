@@ -75,8 +75,10 @@ def test_with_labels(data, run_dir, capsys):
 
 
 def test_with_source(data, run_dir, capsys):
-    scores = evaluate_json(capsys, run_dir, "--with-source")["scores"]
-    assert scores["source_accuracy"] == 1.0 and np.isfinite(scores["dev"])
+    data.task.source.bad_images = (types.SimpleNamespace(path="y.jpg", reason="empty file"),)
+    result = evaluate_json(capsys, run_dir, "--with-source")
+    assert result["scores"]["source_accuracy"] == 1.0 and np.isfinite(result["scores"]["dev"])
+    assert [bad["path"] for bad in result["bad_images"]] == ["x.jpg", "y.jpg"]  # the source's were counted, not named
 
 
 def test_without_labels(data, run_dir, capsys):

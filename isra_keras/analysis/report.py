@@ -1,5 +1,6 @@
 """The report of a run: report.md with its three figures."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def write_report(
     else:
         plot_confusion(confusion(labels, predictions, len(class_names)), class_names, folder / "confusion.png")
     parts = [
-        f"# {title or 'Run ' + Path(run_dir).resolve().name}",
+        f"# {_plain(title or 'Run ' + Path(run_dir).resolve().name)}",
         _summary(features, logits, probabilities, rows),
         _shared_section(weights, class_names, from_method, rows),
         _class_section(rows, class_names, predictions, probabilities),
@@ -167,7 +168,7 @@ def _shared_section(weights, class_names, from_method, rows):
     """Which classes the model judged to be in the target, and by what."""
     shared = judged_shared(weights)
     order = [index for index in np.argsort(-weights, kind="stable") if shared[index]]
-    names = ", ".join(f"{class_names[i]} ({weights[i]:.4f})" for i in order)
+    names = ", ".join(f"{_plain(class_names[i])} ({weights[i]:.4f})" for i in order)
     origin = "the method's class weights" if from_method else (
         "the mean of its predictions over the target, as the method has no class weights"
     )  # fmt: skip
@@ -178,8 +179,8 @@ def _shared_section(weights, class_names, from_method, rows):
     ]
     if rows is not None:
         present = np.array([row.count > 0 for row in rows])
-        missed = [class_names[i] for i in np.flatnonzero(present & ~shared)]
-        extra = [class_names[i] for i in np.flatnonzero(~present & shared)]
+        missed = [_plain(class_names[i]) for i in np.flatnonzero(present & ~shared)]
+        extra = [_plain(class_names[i]) for i in np.flatnonzero(~present & shared)]
         lines.append(
             f"Against the target's labels: {int((present & shared).sum())} of {int(present.sum())} present classes "
             f"found; missed: {', '.join(missed) or 'none'}; taken although absent: {', '.join(extra) or 'none'}."
@@ -196,7 +197,7 @@ def _class_section(rows, class_names, predictions, probabilities):
         for index in np.argsort(-counts, kind="stable"):
             if counts[index]:
                 mean = entropy[predictions == index].mean()
-                lines.append(f"| {_cell(class_names[index])} | {counts[index]} | {mean:.3f} |")
+                lines.append(f"| {_plain(class_names[index])} | {counts[index]} | {mean:.3f} |")
         return "\n".join(lines)
     lines = [
         "## Classes",
@@ -207,14 +208,14 @@ def _class_section(rows, class_names, predictions, probabilities):
     for row in rows:
         if row.count or row.predicted:
             share = f"{100 * row.accuracy:.1f} %" if row.count else "not in the target"
-            wrong = f"{_cell(row.mistaken_for)} ({row.mistakes})" if row.mistakes else ""
-            lines.append(f"| {_cell(row.name)} | {row.count} | {share} | {row.predicted} | {wrong} |")
+            wrong = f"{_plain(row.mistaken_for)} ({row.mistakes})" if row.mistakes else ""
+            lines.append(f"| {_plain(row.name)} | {row.count} | {share} | {row.predicted} | {wrong} |")
     return "\n".join([*lines, "", "## Confusion", "", "![confusion](confusion.png)"])
 
 
-def _cell(text):
-    """Text that does not break a Markdown table."""
-    return str(text).replace("|", "\\|").replace("\n", " ")
+def _plain(text):
+    """Text that Markdown shows as it is, in tables too. Underscores within words mean nothing to it and stay."""
+    return re.sub(r"[\\|<>*`\[\]~]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", " ".join(str(text).splitlines()))
 
 
 def _short(name, limit=24):

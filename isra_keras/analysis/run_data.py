@@ -99,10 +99,10 @@ def load_run_data(folder, data_dir=None, max_samples=2000, batch_size=64, task=N
         task: `Task`, if it is already there.
 
     Raises:
-        UserError: the run or the data can't be read, or they do not fit together.
+        UserError: the run or the data can't be read, they do not fit together, or the network's answers are no numbers.
     """
     from isra_keras.analysis.attention_maps import AttentionMaps
-    from isra_keras.evaluate import read_config, rebuild_task
+    from isra_keras.evaluate import check_finite, read_config, rebuild_task
     from isra_keras.run_folder import load_run, load_semantic, run_folder
 
     folder = run_folder(folder)
@@ -112,6 +112,8 @@ def load_run_data(folder, data_dir=None, max_samples=2000, batch_size=64, task=N
         raise UserError(f"Expected the classes that '{folder}' was trained on; the data has others.")
     maps = AttentionMaps(network, load_semantic(folder), (info.get("semantic") or {}).get("inputs", "features"))
     parts = [_predict(maps, info, domain, max_samples, batch_size) for domain in (task.source, task.target)]
+    for part in parts:
+        check_finite(part.domain, vars(part))
     return RunData(folder, folder.resolve().name, info, network, maps, task, *parts)
 
 

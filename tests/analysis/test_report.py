@@ -54,6 +54,16 @@ def test_names_cannot_break_the_table(tmp_path):
     assert "| a\\|b | 150 |" in text and "| line break | 150 |" in text
 
 
+def test_markdown_shows_names_as_they_are(tmp_path):
+    """A class <b> was not there to see, *star* lost its stars, _junk_ its underscores."""
+    evaluation, labels = arrays(4, 4)
+    names = ["<b>", "*star*", "_junk_", "fine_name"]
+    text = report.write_report(tmp_path, evaluation, labels, names, weights_of(4, 4), title="a <run>").read_text()
+    assert text.startswith("# a \\<run\\>\n")
+    for shown in ("\\<b\\>", "\\*star\\*", "\\_junk\\_", "fine_name"):
+        assert f"| {shown} | 75 |" in text and f"{shown} (0.2500)" in text
+
+
 def test_refuses_what_does_not_fit(tmp_path):
     evaluation, labels = arrays(10, 4)
     with pytest.raises(ValueError, match="one column a class"):
