@@ -220,7 +220,8 @@ def missing_text(rows):
 
 
 def remarks(manifest, rows, best):
-    """Sentences on what the table does not say: a grid that was tried in part, trials that were cut short, files that went bad."""
+    """Sentences on what the table does not say: a grid that was tried in part, trials that were cut short, files that went
+    bad, adaptations that collapsed."""
     found, search, config = [], manifest["search"], manifest["config"]
     if search["tuner"] == "grid":
         space = tuple(spaces.Parameter(name, **row) for name, row in manifest["space"].items())
@@ -229,11 +230,21 @@ def remarks(manifest, rows, best):
     if best.budget and best.budget < whole:
         found.append(f"no trial was trained to its end; the longest ones have {best.budget} of {whole} evaluations. With a larger "
                      "--max-trials the same command goes on to longer ones.")  # fmt: skip
-    late = [row.trial_id for row in rows if any(item.get("late_bad_images") for item in row.outcomes)]
+    late = _trials_with(rows, "late_bad_images")
     if late:
-        found.append(f"files could not be read any more in {'trials' if len(late) > 1 else 'trial'} {', '.join(late)}: evaluations "
-                     "left them out, so that the scores of all trials are not of the same images.")  # fmt: skip
+        found.append(f"files could not be read any more in {late}: evaluations left them out, so that the scores of all trials "
+                     "are not of the same images.")  # fmt: skip
+    back = _trials_with(rows, "fell_back")
+    if back:
+        found.append(f"the adaptation looked collapsed to its end in {back}: the score, or with several seeds a part of it, is that "
+                     "of the model from before it.")  # fmt: skip
     return [text for text in found if text]
+
+
+def _trials_with(rows, name):
+    """ "trial 3" or "trials 3, 5": those of which an outcome says so; "" for none."""
+    found = [row.trial_id for row in rows if any(item.get(name) for item in row.outcomes)]
+    return f"{'trials' if len(found) > 1 else 'trial'} {', '.join(found)}" if found else ""
 
 
 def oracle_line(comparison):

@@ -32,6 +32,8 @@ class Outcome:
             `WATCHED` that there are.
         seconds: of training and evaluation.
         late_bad_images: number of files that could no longer be read: training took others, evaluations left them out.
+        fell_back: whether every evaluation of the adaptation looked collapsed, so that the selected one, and all that is
+            said of it here, is of the model from before.
     """
 
     seed: int
@@ -41,6 +43,7 @@ class Outcome:
     diagnostics: dict = field(default_factory=dict)
     seconds: float = 0.0
     late_bad_images: int = 0
+    fell_back: bool = False
 
     def to_json(self):
         """dict of JSON values."""
@@ -121,7 +124,8 @@ class TrialTraining(Training):
         history = [{"step": entry["step"]} | metrics_of(entry["scores"], entry["oracle_accuracy"])
                    for entry in self.history if entry["stage"] == stage]  # fmt: skip
         return Outcome(self.config.seed, metrics_of(selected.scores, selected.accuracy), selected.step, history,
-                       self.diagnostics, time.monotonic() - started, self.count_late())  # fmt: skip
+                       self.diagnostics, time.monotonic() - started, self.count_late(),
+                       self.in_final_stage and stage != self.stages[-1].name)  # fmt: skip
 
     def count_late(self):
         """Number of files that went bad since the scan."""

@@ -137,6 +137,20 @@ def test_files_that_go_bad_in_a_trial_are_counted(task, tmp_path, monkeypatch):
     assert row.outcomes[0]["late_bad_images"] == 1
 
 
+@pytest.mark.parametrize("everything", [True, False])
+def test_a_trial_whose_adaptation_collapsed_says_that_it_fell_back(task, tmp_path, monkeypatch, everything):
+    from isra_keras.selection import collapse
+
+    def reasons(signals, limits=None):
+        return ("it looks so",) if everything else ()
+
+    monkeypatch.setattr(collapse, "collapse_reasons", reasons)
+    config = settings(method="dann", semantic=False, warmup=0.5)
+    tuner_of(task, tmp_path / "s", 1, ISRAHyperModel(task, config, names=["learning_rate"])).search()
+    (row,) = records.read_rows(tmp_path / "s")
+    assert row.outcomes[0]["fell_back"] == everything
+
+
 class Stopping(keras.callbacks.Callback):
     """Stops at the first evaluation."""
 

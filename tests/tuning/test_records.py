@@ -207,6 +207,14 @@ def test_files_that_went_bad_are_told():
     assert "Files could not be read any more in trial 1: " in page(manifest, rows, best)
 
 
+def test_trials_that_fell_back_are_told():
+    """Their scores are of the model from before adaptation; nothing told them from the others."""
+    manifest, rows, best = hyperband((0.1, 10), (0.2, 10))
+    assert "looked collapsed" not in page(manifest, rows, best)
+    rows[0].outcomes, rows[1].outcomes = [{"fell_back": False}, {"fell_back": True}], [{"fell_back": True}]
+    assert "The adaptation looked collapsed to its end in trials 0, 1: the score" in page(manifest, rows, best)
+
+
 def test_a_grid_that_was_tried_in_part_says_so():
     text = page(*hyperband((0.1, None), tuner="grid", max_trials=30))
     assert "The grid has 150 combinations, and --max-trials 30 tries" in text and "class2vec_weight stays as" in text
