@@ -48,6 +48,7 @@ def build(service, files):
     shown = [topics, gradcam, gallery, words, download]
     choices = [state, label, topic]
     topic.change(handlers.shown_number, topic, number, api_visibility="private", queue=False)
+    image.change(handlers.forget, None, [state, topic, *shown], api_visibility="private", queue=False)
     go.click(handlers.explain, [image, opacity], [*choices, *shown], api_name="explain")
     label.input(handlers.choose_class, [state, label, opacity], [topic, *shown], api_name="choose_class")
     draw = [state, label, topic, opacity]
@@ -102,6 +103,12 @@ class AttentionHandlers:
         order = np.argsort(-state["probabilities"], kind="stable")
         label = gr.Dropdown(choices=[self.service.class_names[index] for index in order], value=name)
         return state, label, self.topics(state, best), *self.draw(state, name, ALL, opacity)
+
+    def forget(self):
+        """(state, topics, pictures, words...) of no image: those of the one before would stand beside the new one."""
+        words = f"Press Explain. {self.introduction()}"
+        nothing = gr.DownloadButton(value=None, interactive=False)
+        return None, gr.Dropdown(choices=[ALL], value=ALL), None, None, [], words, nothing
 
     def choose_class(self, state, label, opacity):
         """Topics and pictures of another class."""

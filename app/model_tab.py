@@ -28,9 +28,12 @@ def build(service):
     output = gr.JSON(visible=False)
     button.click(lambda: description(service), None, output, api_name="model")
     found = pictures(service)
-    if found:
-        gr.Gallery(found, show_label=False, buttons=["fullscreen"], columns=2, height="auto", object_fit="contain", interactive=False,
-                   format="png", elem_id="model-figures")  # fmt: skip
+    for start in range(0, len(found), 2):  # no gallery: its squares cut off what is taller; a label hides a corner
+        with gr.Row():
+            for path, caption in found[start : start + 2]:
+                with gr.Column():
+                    gr.Markdown(f"**{caption}**")
+                    gr.Image(path, show_label=False, type="filepath", format="png", interactive=False, buttons=["fullscreen"])
 
 
 def pictures(service):

@@ -60,6 +60,15 @@ def test_explain_draws_with_the_opacity_that_the_slider_shows(handlers, state, m
     assert asked == [0.2, 0.6]
 
 
+def test_a_new_image_takes_the_old_ones_pictures_away(handlers, served):
+    """They stood beside it, and the drop-downs went on drawing the old one."""
+    state, topics, *pictures, gallery, words, download = handlers.forget()
+    assert state is None and [name for name, _ in topics.choices] == [ALL] and pictures == [None, None] and gallery == []
+    assert words.startswith("Press Explain. 5 topics.") and not download.interactive
+    with pytest.raises(gr.Error, match="Explain an image first"):
+        handlers.draw(state, "0", ALL, 0.6)
+
+
 def test_bars_where_there_is_no_map(handlers, state):
     zero, one = 0, 1
     state = state | {"topic_maps": None}

@@ -1,10 +1,12 @@
 """The app in headless Chromium: upload, prediction, another topic, CSV, a corrupt file, and no request to elsewhere."""
 
+import io
 import shutil
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from PIL import Image
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
@@ -35,10 +37,6 @@ def elsewhere(urls):
 
 def shown(page, selector):
     """Pixels of a shown picture, as the browser paints them."""
-    import io
-
-    from PIL import Image
-
     page.wait_for_selector(f"{selector} img")
     return np.asarray(Image.open(io.BytesIO(page.locator(f"{selector} img").first.screenshot())).convert("RGB"))
 
@@ -64,7 +62,7 @@ def test_corrupt_file_gets_a_message(page, tmp_path):
     assert "Traceback" not in page.inner_text("body")
 
 
-def test_another_topic_changes_the_overlay(page, image):
+def test_another_topic_changes_the_overlay(page, image, tmp_path):
     page.get_by_role("tab", name="Attention").click()
     page.set_input_files("#attention-image input[type=file]", image)
     page.wait_for_selector("#attention-image img")
@@ -85,10 +83,19 @@ def test_another_topic_changes_the_overlay(page, image):
     after = shown(page, "#attention-overlay")
     assert before.shape != after.shape or (before != after).any()
     assert page.locator("#attention-number :is(input, textarea)").input_value() == topic
+    other = tmp_path / "other.png"
+    Image.fromarray(255 - np.asarray(Image.open(image).convert("RGB"))).save(other)
+    page.locator("#attention-image").get_by_role("button", name="Remove Image").click()
+    page.set_input_files("#attention-image input[type=file]", str(other))
+    page.wait_for_selector("#attention-overlay img", state="detached")  # the old one's
+    assert page.locator("#attention-number :is(input, textarea)").input_value() == ""
 
 
 def test_all_tabs_open_and_nothing_is_asked_elsewhere(page):
     for name in ("Model", "Compare", "Predict"):
         page.get_by_role("tab", name=name).click()
         page.wait_for_timeout(300)
+        for box in page.get_by_role("tabpanel").locator("img:visible").all():  # whole, of its own shape
+            width, height, wide, high = box.evaluate("i => [i.clientWidth, i.clientHeight, i.naturalWidth, i.naturalHeight]")
+            assert width / height == pytest.approx(wide / high, rel=0.03) or name == "Predict"
     assert len(page.asked) > 20 and not elsewhere(page.asked)
