@@ -17,11 +17,13 @@ class Committee(keras.Model):
     The probability of a class is its part of the votes, the mean of the members' own probabilities counting as one
     more vote, which can't turn a majority. Of classes with equally many votes the one leads, and has the largest of their
     probabilities, that stands best with the members on the whole target, as in `selection.committee.vote`; where nothing
-    is known of that, or where they stand alike, the most probable one.
+    is known of that, or where they stand alike, the most probable one. Where no class has more than a third of the votes,
+    the class of the source-only member leads, if there is one.
 
     Args:
         members: list of networks of `load_run`, all with the same input and classes.
         standing: (C,) votes that each class has over the whole target, or None.
+        steady: position of the source-only member, or None.
 
     Call arguments:
         images: (B, ...) float32, as each member takes them.
@@ -30,9 +32,9 @@ class Committee(keras.Model):
         {"features": (B, sum of the members' d), "logits": (B, C) float32, whose softmax are those probabilities}.
     """
 
-    def __init__(self, members, standing=None, **kwargs):
+    def __init__(self, members, standing=None, steady=None, **kwargs):
         super().__init__(**kwargs)
-        self.members = list(members)
+        self.members, self.steady = list(members), steady
         self.standing = None if standing is None else [float(votes) for votes in standing]
         self.shape = tuple(self.members[0].input_shape)
 
@@ -48,16 +50,23 @@ class Committee(keras.Model):
         shares = (counts + ops.mean(probabilities, axis=0)) / (len(outputs) + 1)
         if self.standing is not None:
             shares = _led_by_standing(shares, counts, ops.convert_to_tensor(self.standing, "float32"))
+        if self.steady is not None:
+            at_odds = 3 * ops.max(counts, axis=-1, keepdims=True) <= len(outputs)
+            shares = ops.where(at_odds, _led_by(shares, votes[self.steady]), shares)
         features = ops.concatenate([ops.cast(one["features"], "float32") for one in outputs], axis=-1)
         return {"features": features, "logits": ops.log(ops.maximum(shares, keras.config.epsilon()))}
 
 
 def _led_by_standing(shares, counts, standing):
     """Shares (B, C) of which, among the classes with most votes, the best standing one has swapped with the largest."""
-    classes = shares.shape[-1]
     leads = counts == ops.max(counts, axis=-1, keepdims=True)
-    given = ops.one_hot(ops.argmax(ops.where(leads, standing + 0.5 * shares, -1.0), axis=-1), classes, dtype="float32")
-    largest = ops.one_hot(ops.argmax(shares, axis=-1), classes, dtype="float32")
+    first = ops.argmax(ops.where(leads, standing + 0.5 * shares, -1.0), axis=-1)
+    return _led_by(shares, ops.one_hot(first, shares.shape[-1], dtype="float32"))
+
+
+def _led_by(shares, given):
+    """Shares (B, C) of which the class of a one-hot row of `given` (B, C) has swapped with the largest, and leads."""
+    largest = ops.one_hot(ops.argmax(shares, axis=-1), shares.shape[-1], dtype="float32")
     gap = ops.sum((largest - given) * shares, axis=-1, keepdims=True)
     return shares + gap * (given - largest) + LEAD * given
 
@@ -68,6 +77,11 @@ def _standing(described, classes):
     if any(len(one) != len(classes) for one in counts):
         return None
     return [sum(votes) for votes in zip(*counts)]
+
+
+def _is_source_only(described):
+    """Whether a model.json is of plain source only, without ISRA."""
+    return described.get("method") == "source_only"
 
 
 def load_committee(run_dirs):
@@ -103,7 +117,8 @@ def load_committee(run_dirs):
                                 f"'{other}' {_short(another)}.")  # fmt: skip
     names = [str(described.get("method")) for _, described in loaded]
     standing = _standing([described for _, described in loaded], info["class_names"])
-    return Committee([member for member, _ in loaded], standing), {**info, "method": " + ".join(names), "class_weights": None}
+    steady = next((number for number, (_, described) in enumerate(loaded) if _is_source_only(described)), None)
+    return Committee([member for member, _ in loaded], standing, steady), {**info, "method": " + ".join(names), "class_weights": None}
 
 
 def _compared(network, info, name):

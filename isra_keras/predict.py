@@ -36,7 +36,8 @@ def build_parser():
     parser.add_argument("--with", metavar="RUN", dest="others", action="append", default=[], help="another run that votes "
                         "too; repeatable. The probability is then the class's part of the votes, where the mean of the "
                         "runs' own probabilities is one vote more; of equal votes the class with more on the runs' "
-                        "own target leads; the entropy is that of these parts")  # fmt: skip
+                        "own target leads, and where none has more than a third of them that of a source_only run; the entropy is "
+                        "that of these parts")  # fmt: skip
     parser.add_argument("--out", metavar="FILE", help="write here instead of to standard output")
     parser.add_argument("--format", choices=("csv", "jsonl"), help="csv, or what the name of --out says")
     parser.add_argument("--top-k", type=int, default=1, metavar="K", help="also the next best classes (default 1)")

@@ -73,6 +73,17 @@ def test_a_tie_goes_to_the_class_that_stands_best_on_the_target(runs, tmp_path):
     assert network.standing is None, "runs that do not tell"
 
 
+def test_at_odds_the_source_only_run_decides(runs, tmp_path):
+    """As `selection.committee.vote` has it, which RESULTS.md measures; with two of three, the majority does."""
+    source = biased_run(tmp_path / "source", [0, 55, 0], method="source_only")
+    network, _ = load_committee([runs[0], runs[1], source])
+    found = keras.ops.convert_to_numpy(keras.ops.softmax(network.predict_on_batch(red(1))["logits"]))[0]
+    assert network.steady == 2 and found.argmax() == 1 and found.sum() == pytest.approx(1.0, abs=1e-5)
+    network, _ = load_committee([runs[0], biased_run(tmp_path / "right", [0.5, 0, 0]), source])
+    assert network.predict_on_batch(red(1))["logits"][0].argmax() == 2
+    assert load_committee([runs[0], runs[1]])[0].steady is None
+
+
 @pytest.mark.parametrize("seed", [0, 1, 3])
 def test_ties_end_as_they_were_measured(seed):
     from isra_keras.committee import _led_by_standing

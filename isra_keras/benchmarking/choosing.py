@@ -13,22 +13,20 @@ from isra_keras.benchmarking.shipping import deliveries, delivery_table, summary
 from isra_keras.benchmarking.statistics import runs_of
 from isra_keras.benchmarking.tables import NONE, Table, Value, method_name
 from isra_keras.benchmarking.votes import beside_source_only, unpack
-from isra_keras.benchmarking.voting import elections, votes_by_target, voting_table
+from isra_keras.benchmarking.voting import elections, is_source_only, votes_by_target, voting_table
 from isra_keras.errors import UserError
 from isra_keras.selection.choose import ENSEMBLE, badness, choose
 from isra_keras.selection.collapse import BESIDE_LIMITS
-from isra_keras.selection.committee import agreement
+from isra_keras.selection.committee import FEWEST, agreement, chosen
 
 SHOWN = ("mean_entropy", "information_maximisation", "snd", "dev")
-VOTERS = 3
-"""Models that a vote takes: two can only agree or not."""
 
 
 def describe_runs(runs, newest=None):
     """Text: the models of a user's own folders, the best first, and which one to take.
 
-    Each run stands with the one checkpoint that it kept. With three or more sound models they are ordered by how often
-    they agree with the vote of all, else by the guarded choice by the ensemble of scores. No target label is used; an
+    Each run stands with the one checkpoint that it kept. With three or more sound models the more trusted half and source only
+    vote, and these are ordered by how often they agree with the outcome, else by the guarded choice by the ensemble of scores. No target label is used; an
     accuracy, where the folder has labels, stands beside it.
 
     Args:
@@ -43,7 +41,7 @@ def describe_runs(runs, newest=None):
     agreed = agreements(runs, [number for number in np.argsort(ranks, kind="stable") if number not in shipped.rejected])
     if agreed:
         best = max(agreed, key=agreed.get)
-        reason = f"of {len(agreed)} sound models it agrees most with their vote"
+        reason = f"of {len(agreed)} that vote it agrees most with their vote"
         equal = [model_name(runs[number]) for number in agreed if number != best and agreed[number] == agreed[best]]
         if equal:
             reason += f"; {' and '.join(equal)} {'agrees' if len(equal) == 1 else 'agree'} as much, with no better scores"
@@ -63,7 +61,7 @@ def describe_runs(runs, newest=None):
     hidden = [] if agreed else ["agrees with the vote"]
     hidden += ["accuracy"] if all(run.accuracy["selected"] is None for run in runs) else []
     kept = [index for index, name in enumerate(columns) if name not in hidden]
-    note = "Ordered without target labels: by the agreement with the vote of all" if agreed else (
+    note = "Ordered without target labels: by the agreement with the vote of the more trusted half and source only" if agreed else (
         "Ordered without target labels: by the mean rank over the label-free scores")  # fmt: skip
     note += ", collapsed models last."
     if "accuracy" not in hidden:
@@ -78,7 +76,7 @@ def describe_runs(runs, newest=None):
     if not agreed:
         return text
     first, *others = [_folder(runs[number]) for number in order if number in agreed]
-    return f"{text}\n\nOr let all {len(agreed)} vote, which is steadier still:\n  python -m isra_keras.predict {first} " + (
+    return f"{text}\n\nOr let these {len(agreed)} vote, which is steadier still:\n  python -m isra_keras.predict {first} " + (
         " ".join(f"--with {one}" for one in others) + " PHOTOS"
     )
 
@@ -96,13 +94,15 @@ def agreements(runs, sound):
         sound: positions of those that may vote, the most trusted first.
 
     Returns:
-        dict; empty with fewer than `VOTERS` of them, or where their lines are from before there were votes.
+        dict of those that vote, see `selection.committee.chosen`; empty with fewer than `FEWEST` that may, or where their lines
+        are from before there were votes.
     """
     voters = [number for number in sound if runs[number].line.get("vote")]
-    if len(voters) < VOTERS:
+    if len(voters) < FEWEST:
         return {}
-    found = agreement(np.stack([unpack(runs[number].line["vote"])[0] for number in voters]))
-    return dict(zip(voters, found.tolist()))
+    members, steady = chosen(voters, lambda number: is_source_only(runs[number]))
+    found = agreement(np.stack([unpack(runs[number].line["vote"])[0] for number in members]), steady)
+    return dict(zip(members, found.tolist()))
 
 
 def _folder(run):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from isra_keras.selection.committee import agreement, vote
+from isra_keras.selection.committee import agreement, chosen, vote
 
 
 def test_most_votes_win_and_ties_go_to_the_class_with_more_votes_elsewhere():
@@ -24,6 +24,22 @@ def test_equals_counting(members):
 
 def test_last_of_all_the_earliest_member_decides():
     assert vote([[0, 1], [1, 0]])[0].tolist() == [0, 1]
+
+
+def test_at_odds_the_steady_member_decides():
+    """More than a third of the votes is asked for: two of six are no more."""
+    classes = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 1], [1, 2, 2], [2, 3, 2], [3, 4, 3]])
+    assert vote(classes)[0].tolist() == [0, 0, 1] and vote(classes)[1][1] == 2 / 6
+    assert vote(classes, steady=5)[0].tolist() == [0, 4, 3] and agreement(classes, steady=5)[5] == 2 / 3
+    assert vote([[0], [1], [2]], steady=1)[0].tolist() == [1] and vote([[0], [1]], steady=1)[0].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("voters", "members", "steady"),
+    [("abcdefgS", "abcdS", 4), ("abSdefg", "abSd", 2), ("abS", "abS", 2), ("abcd", "abc", None), ("abcdSS", "abcSS", 3), ("S", "S", 0)],
+)  # fmt: skip
+def test_the_more_trusted_half_and_source_only_are_chosen(voters, members, steady):
+    assert chosen(list(voters), lambda one: one == "S") == (list(members), steady)
 
 
 def test_agreement_names_the_member_that_stands_for_all():
