@@ -111,6 +111,18 @@ def test_sentences_on_the_embedded_data_and_on_all_are_those_of_the_results():
     assert all(float(row["worst against source only, last"]) >= 0 for row in photos.values())
 
 
+def test_ways_to_vote_are_those_of_the_committed_lines():
+    """The way that was taken has the numbers of RESULTS.md; README counts the ways."""
+    text = (ROOT / "benchmarks" / "results" / "voting_rules.md").read_text(encoding="utf-8")
+    for name in ("pacs_features", "office_caltech10_features", "glyphs"):
+        rows = text.split(f"**{name}, ")[1].split("\n\n")[1].splitlines()[2:]
+        assert len(rows) == 16 and "[sixteen ways]" in README
+        (own,) = ([cell.strip("* ") for cell in row.split("|")[3:]] for row in rows if row.startswith("| half, source only | a third |"))
+        vote = results(f"{name}: models voting together")["Vote"]
+        assert [own[0], own[1], own[3]] == [vote["mean accuracy"], *(vote[f"worst against source only, {which}"]
+                                                                     for which in ("last", "selected"))]  # fmt: skip
+
+
 def test_what_attention_maps_point_at_is_what_was_measured():
     text = " ".join((ROOT / "benchmarks" / "EXPLORATION.md").read_text(encoding="utf-8").split())
 

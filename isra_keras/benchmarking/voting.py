@@ -23,7 +23,7 @@ NOTE = (
     "votes over all rows, then that of the model with the best mean rank. No target label is used. `predict --with` does so too, "
     "with the votes that the runs gave their own target and, at last, the mean probabilities. By lot: what is to be expected if "
     "ties were drawn instead. How many vote and what a winner needs was settled with the accuracies of isra_keras's own benchmarks "
-    "(PACS, Office-Caltech10, glyphs) in sight, among eleven ways to count the votes; how ties end, with those of PACS. "
+    "(PACS, Office-Caltech10, glyphs) in sight, among the ways of its benchmarks/voting_rules.py; how ties end, with those of PACS. "
 )
 
 
