@@ -18,7 +18,7 @@ NOTE = (
     "Every model may vote with the checkpoint that it would be shipped with: of its evaluations that do not look collapsed the "
     "best by the label-free score of the run, mean entropy if none was named. A model without such an evaluation may not, nor a "
     "network that started from nothing and does not look sound, at half of the limits, beside the finished source-only model. Of "
-    "those that may, the half with the best mean ranks over the label-free scores votes (three at least), and source only always. "
+    "those that may, the half with the best mean ranks over the label-free scores votes (five at least), and source only always. "
     "The class with most votes wins; where none has more than a third of them, source only's stays; of equals the one with more "
     "votes over all rows, then that of the model with the best mean rank. No target label is used. `predict --with` does so too, "
     "with the votes that the runs gave their own target and, at last, the mean probabilities. By lot: what is to be expected if "

@@ -8,11 +8,13 @@ astray by adapting, always votes, and its answer stays where the others are at o
 import numpy as np
 
 FEWEST = 3
-"""Members that a vote takes: two can only agree or not."""
+"""Models that a vote takes: two can only agree or not."""
+LEAST_HALF = 5
+"""Of fewer models than ten that look sound so many vote, if there are: half of six is too few to outvote one that went astray."""
 
 
 def chosen(voters, is_source_only):
-    """Those of the models that may vote who do: the more trusted half, at least `FEWEST`, and source only.
+    """Those of the models that may vote who do: the more trusted half, at least `LEAST_HALF`, and source only.
 
     Args:
         voters: the models, the most trusted first.
@@ -22,7 +24,7 @@ def chosen(voters, is_source_only):
         (list of them, in that order; position in it of the source-only model, the most trusted one if there are several, or
         None).
     """
-    half = max(FEWEST, (len(voters) + 1) // 2)
+    half = max(LEAST_HALF, (len(voters) + 1) // 2)
     members = [one for number, one in enumerate(voters) if number < half or is_source_only(one)]
     return members, next((number for number, one in enumerate(members) if is_source_only(one)), None)
 

@@ -55,18 +55,18 @@ def test_what_drawing_lots_for_ties_is_expected_to_give():
 
 
 def test_the_more_trusted_half_votes_and_source_only():
-    """Seven may: four of them do, and source only, which is trusted least; at odds, its answer stays."""
-    names = ("afn", "drcn", "san", "iwan", "pada", "etn")
-    given = ([0, 0, 2, 3], [0, 4, 3, 2], [1, 5, 1, 1], [2, 2, 0, 0], [3, 3, 3, 3], [3, 3, 3, 3])
+    """Nine may: five of them do, and source only, which is trusted least; at odds, its answer stays."""
+    names = ("afn", "drcn", "san", "iwan", "cdan", "pada", "etn", "shot")
+    given = ([0, 0, 2, 3], [0, 4, 2, 3], [0, 5, 1, 1], [2, 2, 0, 0], [4, 6, 5, 5], *[[3, 3, 3, 7]] * 3)
     rows = [voted(classes, method=name, entropies=(0.9, 0.1 * number)) for number, (name, classes) in enumerate(zip(names, given), 1)]
     rows.append(voted([3, 1, 2, 3], method="source_only", entropies=(0.9, 0.9)))
     for number, row in enumerate(rows):  # the entropy alone tells whom to trust
         row["evaluations"]["scores"] = {"mean_entropy": row["evaluations"]["scores"]["mean_entropy"]}
     (one,) = elections(runs_of(rows))
-    assert [run.cell.method for run in one.members] == ["afn", "drcn", "san", "iwan", "source_only"]
-    assert one.accuracy == one.drawn == 1.0, "by two of five, and where five differ by source only"
+    assert [run.cell.method for run in one.members] == [*names[:5], "source_only"]
+    assert one.accuracy == one.drawn == 1.0, "by three of six, and where six differ by source only's"
     (every,) = elections(runs_of(rows), every=True)
-    assert len(every.members) == 7 and every.accuracy == 0.25
+    assert len(every.members) == 9 and every.accuracy == 0.25
     table = {row[0]: row[1].mean for row in voting_table(runs_of(rows), "t").rows}
     assert table["Vote"] == 100.0 and table["Vote of all that look sound, most votes alone"] == 25.0
 
@@ -132,7 +132,7 @@ def test_the_vote_without_isra_is_held_against_its_own_targets():
 def test_a_network_from_nothing_votes_if_it_looks_sound_beside_the_finished_source_only_model():
     """Its warm-up is no reference; without one, runs that had gone astray outvoted the others."""
     lines = [voted([0, 1, 2, 3], method="source_only"), voted([0, 1, 2, 2], method="afn"), *(
-        voted([7, 7, 7, 7], method=name) for name in ("dann", "drcn", "san", "iwan", "pada", "etn"))]  # fmt: skip
+        voted([7, 7, 7, 7], method=name) for name in ("dann", "drcn", "san", "iwan", "pada", "etn", "shot", "cdan"))]  # fmt: skip
     assert elections(runs_of(lines))[0].accuracy == 0.0, "features have signals of their own"
     for entry in lines:
         entry["config"] |= {"backbone": "small_cnn", "weights": "none"}

@@ -36,7 +36,8 @@ def test_at_odds_the_steady_member_decides():
 
 @pytest.mark.parametrize(
     ("voters", "members", "steady"),
-    [("abcdefgS", "abcdS", 4), ("abSdefg", "abSd", 2), ("abS", "abS", 2), ("abcd", "abc", None), ("abcdSS", "abcSS", 3), ("S", "S", 0)],
+    [("abcdefghijkS", "abcdefS", 6), ("abSdefghijk", "abSdef", 2), ("abS", "abS", 2), ("abcdefg", "abcde", None),
+     ("abcdefSS", "abcdeSS", 5), ("S", "S", 0)],
 )  # fmt: skip
 def test_the_more_trusted_half_and_source_only_are_chosen(voters, members, steady):
     assert chosen(list(voters), lambda one: one == "S") == (list(members), steady)
