@@ -18,12 +18,12 @@ class Committee(keras.Model):
     more vote, which can't turn a majority. Of classes with equally many votes the one leads, and has the largest of their
     probabilities, that stands best with the members on the whole target, as in `selection.committee.vote`; where nothing
     is known of that, or where they stand alike, the most probable one. Where no class has more than a third of the votes,
-    the class of the source-only member leads, if there is one.
+    the class of the source-only member, if there is one, leads and is given the largest part.
 
     Args:
         members: list of networks of `load_run`, all with the same input and classes.
         standing: (C,) votes that each class has over the whole target, or None.
-        steady: position of the source-only member, or None.
+        steady: positions of the source-only members; of several the mean of their probabilities counts.
 
     Call arguments:
         images: (B, ...) float32, as each member takes them.
@@ -32,9 +32,9 @@ class Committee(keras.Model):
         {"features": (B, sum of the members' d), "logits": (B, C) float32, whose softmax are those probabilities}.
     """
 
-    def __init__(self, members, standing=None, steady=None, **kwargs):
+    def __init__(self, members, standing=None, steady=(), **kwargs):
         super().__init__(**kwargs)
-        self.members, self.steady = list(members), steady
+        self.members, self.steady = list(members), tuple(steady)
         self.standing = None if standing is None else [float(votes) for votes in standing]
         self.shape = tuple(self.members[0].input_shape)
 
@@ -50,9 +50,10 @@ class Committee(keras.Model):
         shares = (counts + ops.mean(probabilities, axis=0)) / (len(outputs) + 1)
         if self.standing is not None:
             shares = _led_by_standing(shares, counts, ops.convert_to_tensor(self.standing, "float32"))
-        if self.steady is not None:
+        if self.steady:
             at_odds = 3 * ops.max(counts, axis=-1, keepdims=True) <= len(outputs)
-            shares = ops.where(at_odds, _led_by(shares, votes[self.steady]), shares)
+            stays = ops.argmax(sum(probabilities[number] for number in self.steady), axis=-1)
+            shares = ops.where(at_odds, _led_by(shares, ops.one_hot(stays, shares.shape[-1], dtype="float32")), shares)
         features = ops.concatenate([ops.cast(one["features"], "float32") for one in outputs], axis=-1)
         return {"features": features, "logits": ops.log(ops.maximum(shares, keras.config.epsilon()))}
 
@@ -77,11 +78,6 @@ def _standing(described, classes):
     if any(len(one) != len(classes) for one in counts):
         return None
     return [sum(votes) for votes in zip(*counts)]
-
-
-def _is_source_only(described):
-    """Whether a model.json is of plain source only, without ISRA."""
-    return described.get("method") == "source_only"
 
 
 def load_committee(run_dirs):
@@ -117,7 +113,7 @@ def load_committee(run_dirs):
                                 f"'{other}' {_short(another)}.")  # fmt: skip
     names = [str(described.get("method")) for _, described in loaded]
     standing = _standing([described for _, described in loaded], info["class_names"])
-    steady = next((number for number, (_, described) in enumerate(loaded) if _is_source_only(described)), None)
+    steady = [number for number, (_, described) in enumerate(loaded) if described.get("method") == "source_only"]
     return Committee([member for member, _ in loaded], standing, steady), {**info, "method": " + ".join(names), "class_weights": None}
 
 

@@ -20,7 +20,7 @@ def build_parser():
     )
     parser.add_argument("run", metavar="RUN", help="run folder of `train`")
     parser.add_argument("--with", metavar="RUN", dest="others", action="append", default=[], help="another run on the same "
-                        "data that votes too; repeatable")  # fmt: skip
+                        "data that votes too, as in `predict`; repeatable")  # fmt: skip
     parser.add_argument("--data-dir", metavar="DIR", help="where the dataset is now, if it has moved")
     parser.add_argument("--source-dir", metavar="DIR", help="where your own source is now, if it has moved")
     parser.add_argument("--target-dir", metavar="DIR", help="where your own target is now, if it has moved")

@@ -20,6 +20,8 @@ from isra_keras.row_output import KnownRows, alone, open_output
 from isra_keras.run_folder import load_run, read_info, resized_to, run_folder
 
 NOT_FINITE = "the model's answer is not finite"
+VOTES = 2
+"""How votes are counted, `isra_keras.committee`; 1: without a source-only run's part in it."""
 
 
 def build_parser():
@@ -36,8 +38,8 @@ def build_parser():
     parser.add_argument("--with", metavar="RUN", dest="others", action="append", default=[], help="another run that votes "
                         "too; repeatable. The probability is then the class's part of the votes, where the mean of the "
                         "runs' own probabilities is one vote more; of equal votes the class with more on the runs' "
-                        "own target leads, and where none has more than a third of them that of a source_only run; the entropy is "
-                        "that of these parts")  # fmt: skip
+                        "own target leads, and where none has more than a third of them that of a source_only run, "
+                        "if one is named, with the largest part; the entropy is that of these parts")  # fmt: skip
     parser.add_argument("--out", metavar="FILE", help="write here instead of to standard output")
     parser.add_argument("--format", choices=("csv", "jsonl"), help="csv, or what the name of --out says")
     parser.add_argument("--top-k", type=int, default=1, metavar="K", help="also the next best classes (default 1)")
@@ -111,6 +113,8 @@ def _model_digest(runs):
             weights = hashlib.file_digest(file, "sha256").hexdigest()
         info = read_info(run)
         found.append(json.dumps([weights, *(info[name] for name in ("class_names", "kind", "image_size", "crop_size"))]))
+        if len(runs) > 1:
+            found.append(json.dumps([VOTES, weights, info.get("method"), info.get("predicted")]))
     return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()[:32]
 
 

@@ -205,6 +205,19 @@ def test_of_many_sound_models_the_more_trusted_half_and_source_only_vote():
     assert "Or let these 6 vote" in said and said.count("| 100% |") == 6 and said.count("| sound |") == 8
 
 
+def test_collapsed_models_have_no_part_in_who_votes():
+    """Beside one of them, which may not vote, another had the better mean rank."""
+    values = {"shot": (0.01, 0.99), "afn": (0.02, 0.98), "drcn": (0.03, 0.97), "etn": (0.04, 0.96), "pada": (0.3, 0.8),
+              "iwan": (0.1, 0.7), "san": (0.2, 0.1), "source_only": (0.9, 0.05)}  # fmt: skip
+    rows = [line("a-b", name, dataset="folders", entropies=(entropy,), accuracies=(None,), agreements=(0.0 if name == "san" else 1.0,))
+            | {"run": f"runs/{name}", "vote": pack(10, [0, 1])} for name, (entropy, _) in values.items()]  # fmt: skip
+    for row, (entropy, bnm) in zip(rows, values.values()):
+        row["evaluations"]["scores"] = {"mean_entropy": [entropy], "bnm": [bnm]}
+    said = describe_choices(rows)
+    assert said.count("| sound |") == 7 and "6 of 7 sound models vote, those that the scores trust more and source only" in said
+    assert "--with runs/pada" in said and "--with runs/iwan" not in said
+
+
 def voters(*votes):
     """Lines of sound models on own folders with these predictions, a method each."""
     return [line("a-b", name, dataset="folders", entropies=(0.2,), accuracies=(None,)) | {"vote": pack(10, classes)}

@@ -78,10 +78,13 @@ def test_at_odds_the_source_only_run_decides(runs, tmp_path):
     source = biased_run(tmp_path / "source", [0, 55, 0], method="source_only")
     network, _ = load_committee([runs[0], runs[1], source])
     found = keras.ops.convert_to_numpy(keras.ops.softmax(network.predict_on_batch(red(1))["logits"]))[0]
-    assert network.steady == 2 and found.argmax() == 1 and found.sum() == pytest.approx(1.0, abs=1e-5)
+    assert network.steady == (2,) and found.argmax() == 1 and found.sum() == pytest.approx(1.0, abs=1e-5)
     network, _ = load_committee([runs[0], biased_run(tmp_path / "right", [0.5, 0, 0]), source])
     assert network.predict_on_batch(red(1))["logits"][0].argmax() == 2
-    assert load_committee([runs[0], runs[1]])[0].steady is None
+    assert load_committee([runs[0], runs[1]])[0].steady == ()
+    mild, sure = (biased_run(tmp_path / str(number), bias, method="source_only") for number, bias in enumerate(([0, 9, 0], [0, 0, 50])))
+    for order in ([mild, sure, runs[1]], [runs[1], mild, sure], [sure, runs[1], mild]):  # of two the mean of their probabilities
+        assert load_committee(order)[0].predict_on_batch(red(1))["logits"][0].argmax() == 2, "in any order"
 
 
 @pytest.mark.parametrize("seed", [0, 1, 3])
@@ -159,8 +162,8 @@ def test_long_lists_of_classes_are_told_apart_where_they_differ():
     assert _different(names, names[:39]) == (["class 39"], "no more")
 
 
-def test_runs_on_features_vote_too(tmp_path):
-    """And their rows are gone on with by the same runs only, in whichever order they are named."""
+def test_runs_on_features_vote_too(tmp_path, monkeypatch):
+    """And their rows are gone on with by the same runs only, in whichever order they are named, counted in the same way."""
     made = [biased_run(tmp_path / name, bias, kind="features", image_size=None)
             for name, bias in (("a", [0, 0, 0]), ("b", [0.5, 0, 0]), ("c", [50, 0, 0]))]  # fmt: skip
     np.save(tmp_path / "rows.npy", np.eye(3, dtype="float32") * 255)
@@ -174,3 +177,5 @@ def test_runs_on_features_vote_too(tmp_path):
     with open(out, newline="") as file:
         assert [row["class"] for row in csv.DictReader(file)] == ["red", "green", "blue"]
     assert predicted(*made[::-1], more=["--resume"]) == 0 and predicted(made[0], more=["--resume"]) == 2
+    monkeypatch.setattr(predict, "VOTES", 1)
+    assert predicted(*made, more=["--resume"]) == 2

@@ -25,9 +25,9 @@ SHOWN = ("mean_entropy", "information_maximisation", "snd", "dev")
 def describe_runs(runs, newest=None):
     """Text: the models of a user's own folders, the best first, and which one to take.
 
-    Each run stands with the one checkpoint that it kept. With three or more sound models the more trusted half and source only
-    vote, and these are ordered by how often they agree with the outcome, else by the guarded choice by the ensemble of scores. No target label is used; an
-    accuracy, where the folder has labels, stands beside it.
+    Each run stands with the one checkpoint that it kept. With three or more sound models the more trusted half and source
+    only vote, and these are ordered by how often they agree with the outcome, else by the guarded choice by the ensemble
+    of scores. No target label is used; an accuracy, where the folder has labels, stands beside it.
 
     Args:
         runs: list of `Run` of the dataset `FOLDERS`.
@@ -38,7 +38,9 @@ def describe_runs(runs, newest=None):
     candidates = [kept_candidate(run, runs) for run in runs]
     shipped, ranks = choose(candidates, ENSEMBLE), badness(candidates, ENSEMBLE)
     best, reason = candidates.index(shipped.candidate), shipped.reason
-    agreed = agreements(runs, [number for number in np.argsort(ranks, kind="stable") if number not in shipped.rejected])
+    sound = [number for number in range(len(runs)) if number not in shipped.rejected]
+    trust = badness([candidates[number] for number in sound], ENSEMBLE)  # beside each other alone, as in `voting.by_trust`
+    agreed = agreements(runs, [sound[place] for place in np.argsort(trust, kind="stable")])
     if agreed:
         best = max(agreed, key=agreed.get)
         reason = f"of {len(agreed)} that vote it agrees most with their vote"
@@ -61,9 +63,13 @@ def describe_runs(runs, newest=None):
     hidden = [] if agreed else ["agrees with the vote"]
     hidden += ["accuracy"] if all(run.accuracy["selected"] is None for run in runs) else []
     kept = [index for index, name in enumerate(columns) if name not in hidden]
-    note = "Ordered without target labels: by the agreement with the vote of the more trusted half and source only" if agreed else (
-        "Ordered without target labels: by the mean rank over the label-free scores")  # fmt: skip
+    note = "Ordered without target labels: by the " + (
+        "agreement with the vote" if agreed else "mean rank over the label-free scores")  # fmt: skip
     note += ", collapsed models last."
+    if agreed and len(agreed) < len(sound):
+        steady = any(is_source_only(runs[number]) for number in agreed)
+        note += (f" {len(agreed)} of {len(sound)} sound models vote, those that the scores trust more" + " and source only" * steady +
+                 f'; the others have "{NONE}" there.')  # fmt: skip
     if "accuracy" not in hidden:
         note += " The accuracy is by the folder's own labels, which decide nothing here."
     if len(runs) < len(every):

@@ -20,8 +20,8 @@ NOTE = (
     "network that started from nothing and does not look sound, at half of the limits, beside the finished source-only model. Of "
     "those that may, the half with the best mean ranks over the label-free scores votes (five at least), and source only always. "
     "The class with most votes wins; where none has more than a third of them, source only's stays; of equals the one with more "
-    "votes over all rows, then that of the model with the best mean rank. No target label is used. `predict --with` does so too, "
-    "with the votes that the runs gave their own target and, at last, the mean probabilities. By lot: what is to be expected if "
+    "votes over all rows, then that of the model with the best mean rank. No target label is used. `predict --with` counts the "
+    "votes of the runs that are named so too, with those that they gave their own target and, at last, the mean probabilities. By lot: what is to be expected if "
     "ties were drawn instead. How many vote and what a winner needs was settled with the accuracies of isra_keras's own benchmarks "
     "(PACS, Office-Caltech10, glyphs) in sight, among the ways of its benchmarks/voting_rules.py; how ties end, with those of PACS. "
 )
