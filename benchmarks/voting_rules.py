@@ -6,9 +6,9 @@ Who votes: all models that look sound, the half that the label-free scores trust
 source only. What a winner needs: more than a part of the votes, else source only's class stands. Or all, a vote weighing
 more the more its model is trusted. Taken was: half and source only, more than a third. The accuracies decided that, so
 that they are no test of it. Others have more here, among them half alone, a third; source only votes because its run has
-to be there for its answer to stay, and `predict --with` counts all that are named. At least three, five or seven were tried
-too. At last, what was taken where only six methods ran,
-without ISRA: those of README's command for one's own images. Writes benchmarks/results/voting_rules.md.
+to be there for its answer to stay, and `predict --with` counts all that are named. At least three, five or seven were
+tried too. At last, what was taken where only six methods ran, without ISRA: those of README's command for one's own
+images. Writes benchmarks/results/voting_rules.md.
 """
 
 import sys
