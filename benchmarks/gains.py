@@ -120,6 +120,18 @@ def turned(depth, topics):
     yield pair
 
 
+@contextmanager
+def passes(depth, topics):
+    """Every sum as written, with TensorFlow's own gradients, against the operations of `isra_keras.semantic.kernels`."""
+    from isra_keras.semantic.kernels import one_by_one
+
+    semantic, features, _, weights = semantic_part(depth, topics, block=topics)
+    plain, ours = closed_form(semantic, weights), closed_form(semantic, weights)
+    with one_by_one(True):
+        ours(features)  # traced
+    yield graphs(plain, ours, features)
+
+
 def blocks_of(depth, topics, rows=ROWS):
     """Blocks in which the library takes the topics."""
     from isra_keras.semantic.blocks import block_size

@@ -80,6 +80,11 @@ GAINS = {
         "The products of a step have as many FLOP each; the one for the kernels' gradient takes far longer than the others.",
         "Each of the three products takes as long as the one that transposes nothing, run by itself; all else stays.",
     ),
+    "fewer passes over topics and weights, d 2048, J 16": Gain(
+        lambda folder: gains.passes(2048, 16),
+        "Without XLA each operation reads and writes its tensors on its own: a square that is summed, a product that is summed, the "
+        "slope of the L1 norm, each as large as the attention or the weights.", gains.SCALED,
+    ),
     "attention in blocks, memory, d 512, J 256, n 512": Gain(
         lambda folder: gains.blocks(512, 256, 512),
         "Of what is allocated when memory is fullest, most is attention, (J, n, d), which a block needs a part of.",

@@ -17,12 +17,12 @@ from pathlib import Path
 IDLE, PRODUCTS, DECODING, READERS = "no operation", "matrix products", "decoding", "reading in Python"
 """IDLE: no operation runs. Python, the dispatch of operations, a thread that waits for another."""
 KINDS = (
-    (PRODUCTS, r"MatMul|Einsum|Conv"),
+    (PRODUCTS, r"MatMul|Einsum|(?<!Depthwise)Conv"),
     (DECODING, r"^Decode$"),  # of `traced`
     (READERS, r"PyFunc"),
     ("starting the data set", r"Dataset|Iterator"),
     ("updates of weights", r"^(Resource)?(Apply|Assign)"),
-    ("reductions", r"^(Sum|Max|Min|Mean|Prod|ArgMax|All|Any|L2Loss|BiasAddGrad|Softmax|LogSoftmax|Norm)"),
+    ("reductions", r"^(Sum|Max|Min|Mean|Prod|ArgMax|All|Any|L2Loss|BiasAddGrad|Softmax|LogSoftmax|Norm|EuclideanNorm|Depthwise)"),
     ("copies", r"Transpose|Broadcast|Tile|Concat|Slice|Gather|Scatter|Pack|Split|Fill|Cast|Zeros|Ones|Pad|OneHot|Snapshot"
      r"|Identity|Reshape|Range|Reverse|Inplace"),
 )  # fmt: skip

@@ -317,7 +317,7 @@ def our_step(depth, topics, rows, block="auto"):
 
     from isra_keras.objective import View, Views
     from isra_keras.semantic import SemanticAlignment
-    from isra_keras.semantic.weights_norm import in_place
+    from isra_keras.semantic.kernels import one_by_one
 
     keras.utils.set_random_seed(0)
     semantic = SemanticAlignment(topics, receptor_width=WIDTH, variant="reference", topic_block=block)
@@ -328,16 +328,17 @@ def our_step(depth, topics, rows, block="auto"):
     @tf.function(autograph=False)
     def step(*domains):
         views = [View(images=None, pooled=None, features=one, logits=None) for one in domains]
-        with tf.GradientTape() as tape, in_place(True):  # as the training step
+        with tf.GradientTape() as tape, one_by_one(True):  # as the training step
             tape.watch(domains)
             terms = semantic.loss_terms(Views(*views), None)
             total = terms["receptors"] + terms["alignment"]
         gradients = tape.gradient(total, [*domains, *weights])
-        return terms["alignment"], gradients
+        return terms["alignment"], terms["receptors"], gradients
 
     def run():
-        alignment, gradients = step(*domains)
+        alignment, receptors, gradients = step(*domains)
         gradients[0].numpy()
+        receptors.numpy()
         return alignment.numpy()
 
     return run, {"weights_mb": round(sum(4 * int(tf.size(weight)) for weight in weights) / 2**20)}

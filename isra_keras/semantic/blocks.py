@@ -8,10 +8,10 @@ pass: `with_slope` hands the finished gradient to whatever differentiates the lo
 import math
 from numbers import Integral
 
-import keras
 from keras import ops
 
 from isra_keras.losses import safe
+from isra_keras.semantic.kernels import device_kind, sum_of_squares, sum_over_rows, sum_over_topics, where_positive
 
 BLOCK_BYTES = {"cpu": 4 * 2**20, "gpu": 256 * 2**20}
 """Attention that exists at once. A few MiB stay in a processor's cache (benchmarks/semantic_step.py --blocks measures
@@ -35,7 +35,7 @@ def block_size(topic_block, num_topics, rows, depth, device=None):
     if topic_block is None:
         return num_topics
     if topic_block == "auto":
-        return max(1, min(num_topics, BLOCK_BYTES[device or _device()] // (4 * rows * depth)))
+        return max(1, min(num_topics, BLOCK_BYTES[device or device_kind()] // (4 * rows * depth)))
     if isinstance(topic_block, bool) or not isinstance(topic_block, Integral) or topic_block < 1:
         raise ValueError(f'Expected topic_block to be "auto", an integer >= 1 or None; received {topic_block!r}.')
     return min(int(topic_block), num_topics)
@@ -70,7 +70,7 @@ def hidden_slopes(hidden, output_kernel, factors=None):
     slopes = ops.transpose(output_kernel, (0, 2, 1))
     if factors is not None:
         slopes = ops.expand_dims(factors, -1) * slopes
-    return ops.where(hidden > 0, slopes, ops.zeros((), hidden.dtype))
+    return where_positive(slopes, hidden)
 
 
 def align_topics(receptors, hidden, factors, features, row_weights, normalisation, count, block):
@@ -111,7 +111,7 @@ def align_topics(receptors, hidden, factors, features, row_weights, normalisatio
             alignment + ops.sum(shares),
             ops.maximum(largest, ops.max(shares)),
             sparsity + ops.sum(hoyer),
-            slope + pull * weights,
+            slope + pull,
         )
 
     zero = ops.zeros((), "float32")
@@ -124,7 +124,7 @@ def align_topics(receptors, hidden, factors, features, row_weights, normalisatio
         totals = add(totals, whole * block, topics % block)
     alignment, largest, sparsity, slope = (ops.stop_gradient(total) for total in totals)
     return {
-        "alignment": with_slope(alignment, slope, features),
+        "alignment": with_slope(alignment, slope * weights, features),
         "largest": largest,
         "sparsity": sparsity / topics,
     }
@@ -137,12 +137,12 @@ def _align_block(attention, weighted, normalisation, count):
     matrix. Attention (J, n, d) is of a scale whose squares are float32, see `to_unit_scale`.
     """
     if normalisation == "row":
-        attention = attention * inverse_root(ops.sum(ops.square(attention), axis=-1, keepdims=True))
-    totals = ops.sum(ops.square(attention), axis=(1, 2))
-    difference = ops.sum(attention * weighted[None], axis=1)  # (J, d): source minus target
+        attention = attention * inverse_root(sum_of_squares(attention, -1, keepdims=True))
+    totals = sum_of_squares(attention, (1, 2))
+    difference = sum_over_rows(attention, weighted)  # (J, d): source minus target
     scale = (inverse_root(totals) if normalisation == "frobenius" else ops.ones_like(totals)) * count
     shares = ops.square(scale) * ops.sum(ops.square(difference), axis=-1)
-    pull = ops.sum(attention * (ops.square(scale)[:, None] * 2.0 * difference)[:, None, :], axis=0)
+    pull = sum_over_topics(attention, ops.square(scale)[:, None] * 2.0 * difference)
     entries = ops.cast(math.prod(ops.shape(attention)[1:]), "float32")
     return shares, pull, hoyer_sparsity(ops.sum(attention, axis=(1, 2)), totals, entries)
 
@@ -202,19 +202,3 @@ def with_slope(value, slope, inputs):
         inputs: the tensor to send the gradient to.
     """
     return value + ops.sum(slope * (inputs - ops.stop_gradient(inputs)))
-
-
-def _device():
-    """"gpu" where Keras's backend computes on an accelerator, or else "cpu"."""
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return "gpu" if tf.config.list_logical_devices("GPU") else "cpu"
-    if backend == "jax":
-        import jax
-
-        return "cpu" if jax.default_backend() == "cpu" else "gpu"
-    from keras.src.backend.torch.core import get_device
-
-    return "cpu" if get_device().startswith("cpu") else "gpu"

@@ -4,28 +4,8 @@ import keras
 from keras import ops
 
 from isra_keras.initializers import TorchUniform
+from isra_keras.semantic.kernels import inner_products, shared_product
 from isra_keras.semantic.weights_norm import product_and_l1
-
-
-def shared_product(features, kernel):
-    """Features (n, d) times each matrix of a kernel (J, d, h): (J, n, h) float32.
-
-    TensorFlow's own gradient to the kernel multiplies by features that it transposes anew for each j, which takes up to
-    twice as long as the product itself (benchmarks/semantic_step.py); here they are transposed once for all.
-    """
-    if keras.backend.backend() != "tensorflow":  # XLA sees to it; PyTorch's product does not mind
-        return ops.matmul(features[None], kernel)
-    import tensorflow as tf
-
-    @tf.custom_gradient
-    def multiply(features, kernel):
-        def gradient(slopes):
-            of_features = tf.reduce_sum(tf.matmul(slopes, kernel, transpose_b=True), axis=0)
-            return of_features, tf.matmul(tf.transpose(features)[None], slopes)
-
-        return tf.matmul(features[None], kernel), gradient
-
-    return multiply(tf.convert_to_tensor(features), tf.convert_to_tensor(kernel))
 
 
 @keras.saving.register_keras_serializable("isra_keras")
@@ -77,7 +57,7 @@ class TopicReceptors(keras.layers.Layer):
 
     def respond(self, hidden):
         """Responses (J, n) of hidden units (J, n, h)."""
-        return ops.matmul(hidden, self.output_kernel)[..., 0] + self.output_bias
+        return inner_products(hidden, ops.convert_to_tensor(self.output_kernel)) + self.output_bias
 
     def bias_l1(self):
         """sum_j ||b_j||_1, which the authors' code adds: float32 scalar."""

@@ -1,51 +1,40 @@
 """A product with weights so many that every pass over them counts, and their L1 norm."""
 
-from contextlib import contextmanager
-from contextvars import ContextVar
-
-import keras
 from keras import ops
 
-MANY = 2**24
-"""Weights (64 MiB) from which both are computed in blocks; that is slower for fewer."""
+from isra_keras.semantic.kernels import runs_one_by_one
+
+MANY = 2**26
+"""Weights (256 MiB) from which their gradient is made in blocks: never sign(W) as a whole, for a little time."""
 BLOCK = 2**20
-_IN_PLACE = ContextVar("in_place", default=False)
-
-
-@contextmanager
-def in_place(allowed):
-    """Whether `product_and_l1` may write a gradient block by block, which XLA can't; read while a step is traced."""
-    token = _IN_PLACE.set(bool(allowed))
-    try:
-        yield
-    finally:
-        _IN_PLACE.reset(token)
+"""Weights of which the norm, and in blocks the gradient, is made while they are in the cache."""
 
 
 def product_and_l1(features, weights, multiply):
     """Features times each matrix of the weights, and the sum of the weights' absolute values.
 
-    The weights' gradient has a part of each. In blocks both parts are added while they are in the cache; otherwise |W|, then
-    sign(W), then the sum of both parts would each be as large as W, and go through memory on their own.
+    The weights' gradient has a part of each. TensorFlow's own gradient of the norm makes a tensor as large as W of the
+    norm's slope, multiplies it by sign(W) and adds both parts, each of it a pass over memory; here the slope stays a number
+    and both parts are added where one of them lies.
 
     Args:
         features: (n, d) float32.
         weights: (J, d, h) float32 tensor.
-        multiply: (features, weights) -> the product, where there are no blocks.
+        multiply: (features, weights) -> the product, where operations are fused.
 
     Returns:
         ((J, n, h) float32, float32 scalar). Sub-gradient of the norm 0 at 0.
     """
+    if not runs_one_by_one():
+        return multiply(features, weights), ops.sum(ops.abs(weights))
     size = 1
     for side in weights.shape:
         size *= int(side)
-    if size < MANY or not _IN_PLACE.get() or keras.backend.backend() != "tensorflow":
-        return multiply(features, weights), ops.sum(ops.abs(weights))
-    return _by_blocks(features, weights, max(1, BLOCK * int(weights.shape[0]) // size))
+    return _in_few_passes(features, weights, max(1, BLOCK * int(weights.shape[0]) // size), size >= MANY)
 
 
-def _by_blocks(features, weights, block):
-    """`product_and_l1` on TensorFlow, `block` of the J at a time."""
+def _in_few_passes(features, weights, block, gradient_in_blocks):
+    """`product_and_l1` on TensorFlow; the norm, and the gradient if asked for, `block` of the J at a time."""
     import tensorflow as tf
 
     count = int(weights.shape[0])
@@ -67,14 +56,19 @@ def _by_blocks(features, weights, block):
         def gradient(of_product, of_norm):
             turned = tf.transpose(features)[None]
 
+            def both(slopes, own):
+                return tf.matmul(turned, slopes) + of_norm * tf.sign(own)
+
             def renew(number, whole):
                 own = part(weights, number)
                 rows = number * block + tf.range(tf.shape(own)[0])
-                value = tf.matmul(turned, part(of_product, number)) + of_norm * tf.sign(own)
-                return tf.raw_ops.InplaceUpdate(x=whole, i=rows, v=value)
+                return tf.raw_ops.InplaceUpdate(x=whole, i=rows, v=both(part(of_product, number), own))
 
-            of_features = tf.reduce_sum(tf.matmul(of_product, weights, transpose_b=True), axis=0)
-            return of_features, loop(renew, tf.raw_ops.Empty(shape=weights.shape, dtype=weights.dtype))
+            if gradient_in_blocks:
+                of_weights = loop(renew, tf.raw_ops.Empty(shape=weights.shape, dtype=weights.dtype))
+            else:
+                of_weights = both(of_product, weights)
+            return tf.reduce_sum(tf.matmul(of_product, weights, transpose_b=True), axis=0), of_weights
 
         return (tf.matmul(features[None], weights), norm), gradient
 

@@ -9,8 +9,8 @@ from keras import ops
 from isra_keras.objective import View, Views
 from isra_keras.semantic import SemanticAlignment, TopicReceptors
 from isra_keras.semantic.attention import normalise_attention, topic_attention
+from isra_keras.semantic.kernels import shared_product
 from isra_keras.semantic.plugin import equivalent_weights
-from isra_keras.semantic.receptors import shared_product
 from tests.gradients import values_and_gradients
 
 

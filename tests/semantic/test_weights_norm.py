@@ -1,18 +1,18 @@
-"""Product and L1 norm by blocks are the plain ones, and so is the gradient that is made of both."""
+"""Product and L1 norm in few passes are the plain ones, and so is the gradient that is made of both."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from isra_keras.semantic import weights_norm
-from isra_keras.semantic.receptors import shared_product
-from isra_keras.semantic.weights_norm import in_place, product_and_l1
+from isra_keras.semantic.kernels import one_by_one, shared_product
+from isra_keras.semantic.weights_norm import product_and_l1
 
 
-@pytest.fixture
-def small(monkeypatch):
-    """Blocks of three topics of seven, from the first weight on."""
-    monkeypatch.setattr(weights_norm, "MANY", 1)
+@pytest.fixture(params=[1, 2**26], ids=["gradient in blocks", "gradient as a whole"])
+def small(request, monkeypatch):
+    """Blocks of three topics of seven."""
+    monkeypatch.setattr(weights_norm, "MANY", request.param)
     monkeypatch.setattr(weights_norm, "BLOCK", 3 * 20)
 
 
@@ -28,7 +28,7 @@ def loss_and_gradient(allowed, jit=False):
 
     @tf.function(autograph=False, jit_compile=jit or None)
     def step():
-        with in_place(allowed):
+        with one_by_one(allowed):
             product, norm = product_and_l1(rows, tf.convert_to_tensor(weights), shared_product)
         loss = tf.reduce_sum(tf.square(product)) + 0.3 * norm
         return loss, norm, *tf.gradients(loss, [weights, rows])
@@ -49,7 +49,7 @@ def test_eager(small):
     weights, rows = draw()
     gradients = []
     for allowed in (False, True):
-        with tf.GradientTape() as tape, in_place(allowed):
+        with tf.GradientTape() as tape, one_by_one(allowed):
             product, norm = product_and_l1(rows, tf.convert_to_tensor(weights), shared_product)
             loss = tf.reduce_sum(tf.square(product)) + 0.3 * norm
         gradients.append(tape.gradient(loss, weights).numpy())
@@ -60,13 +60,13 @@ def test_xla_takes_the_plain_one(small):
     assert loss_and_gradient(False, jit=True)[2] == pytest.approx(loss_and_gradient(False)[2], rel=1e-5)
 
 
-def test_a_training_step_uses_it_unless_it_is_compiled_by_xla(small, monkeypatch):
+def test_a_training_step_uses_it_unless_it_is_compiled_by_xla(monkeypatch):
     from isra_keras.training.build import build_model
     from isra_keras.training.steps import backend_steps
     from tests.training.small_task import features_config, features_task
 
     used = []
-    monkeypatch.setattr(weights_norm, "_by_blocks", lambda features, weights, block: (
+    monkeypatch.setattr(weights_norm, "_in_few_passes", lambda features, weights, block, in_blocks: (
         used.append(block), (tf.matmul(features[None], weights), tf.zeros(())))[1])  # fmt: skip
     task = features_task()
     domain = {name: {"images": part.arrays[:8], "labels": part.labels[:8], "indices": np.arange(8, dtype="int32")}

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import ops
 
-from isra_keras.semantic.weights_norm import in_place
+from isra_keras.semantic.kernels import one_by_one
 from isra_keras.training.determinism import pairwise_gradients
 from isra_keras.training.replica import ALONE
 from isra_keras.training.steps import batch_of, sizes_of
@@ -71,7 +71,7 @@ def compile_step(model, network_training, form):
         signature.setdefault(domain, {})[name] = spec
 
     def step(batch):
-        with in_place(not model._jit), gradients_for_now():
+        with one_by_one(not model._jit), gradients_for_now():
             return model.train_step(batch, network_training)
 
     return tf.function(step, [signature] if signature else None, jit_compile=model._jit or None, autograph=False)
