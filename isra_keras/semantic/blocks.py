@@ -13,7 +13,7 @@ from keras import ops
 from isra_keras.losses import safe
 from isra_keras.semantic.kernels import device_kind, sum_of_squares, sum_over_rows, sum_over_topics, where_positive
 
-BLOCK_BYTES = {"cpu": 4 * 2**20, "gpu": 256 * 2**20}
+BLOCK_BYTES = {"cpu": 8 * 2**20, "gpu": 256 * 2**20}
 """Attention that exists at once. A few MiB stay in a processor's cache (benchmarks/semantic_step.py --blocks measures
 sizes); a GPU wants large products."""
 
