@@ -100,7 +100,7 @@ def test_dead_topics_are_zero_not_nan():
 def test_block_sizes():
     assert block_size(None, 40, 10, 10) == 40
     assert block_size(64, 40, 10, 10) == 40
-    assert block_size("auto", 1024, 512, 2048, "cpu") == 1  # one topic's attention has 4 MiB
+    assert block_size("auto", 1024, 512, 2048, "cpu") == 2  # one topic's attention has 4 MiB
     assert block_size("auto", 1024, 512, 2048, "gpu") == 64
     assert block_size("auto", 32, 72, 256, "cpu") >= 32
     for wrong in (0, -1, 1.5, True, "all"):
