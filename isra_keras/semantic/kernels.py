@@ -2,7 +2,7 @@
 
 What a function returns is the same on every backend. Without XLA every operation reads and writes its tensors on its own,
 so that fewer operations are less time; XLA, JAX and PyTorch get the plain form, which a compiler fuses.
-benchmarks/profiles.py, "fewer passes over the topics", shows what that gains.
+benchmarks/profiles.py ("fewer passes over topics and weights") shows what that gains.
 """
 
 from contextlib import contextmanager

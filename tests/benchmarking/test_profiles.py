@@ -44,6 +44,7 @@ def test_eager_kernels_have_the_kind_of_their_operation_and_functions_none():
               (11, 29, kernel), (12, 20, "while/einsum:_MklEinsum"), (21, 22, "add:AddV2"), (23, 24, "Pool::Record")]  # fmt: skip
     assert [one[:3] for one in profiling.operations_of(thread)] == [(1, 8, PRODUCTS), (12, 20, PRODUCTS), (21, 22, "elementwise")]
     assert profiling.kind_of("_MklTranspose") == "copies" and profiling.kind_of("Sum") == "reductions"
+    assert profiling.kind_of("_MklNativeConv2D") == PRODUCTS and profiling.kind_of("DepthwiseConv2dNative") == "reductions"
 
 
 def test_work_of_a_graph_counts_flop_bytes_and_turns_of_a_loop():
