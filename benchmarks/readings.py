@@ -125,8 +125,8 @@ def limits(lines):
         return ""
     said = "; ".join(f"{line['method']} {100 * line['products_share']:.0f} %, a bare_ratio of "
                      f"{line['bare_ratio'] / line['products_share']:.2f} at most" for line in low)  # fmt: skip
-    return (f"Below {low[0]['target']:g} because of these products, which both sides take: their share of our step, and what "
-            f"bare_ratio would be if all the rest took no time: {said}.")  # fmt: skip
+    return (f"Below {low[0]['target']:g}, what leaves little room is these products, which both sides take: their share of our "
+            f"step, and what bare_ratio would be if all the rest took no time: {said}.")  # fmt: skip
 
 
 def frequent(lines):

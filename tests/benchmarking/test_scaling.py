@@ -31,6 +31,11 @@ def test_one_gpu_is_the_measure_and_more_are_never_faster_than_linear():
 def test_what_breaks_is_said():
     assert scaling.troubles(scaling.outlook(1, GIVEN), GIVEN) == []
     assert "fewer than a batch of 18,432" in scaling.troubles(scaling.outlook(512, GIVEN), GIVEN)[0]
+    slow = dataclasses.replace(GIVEN, interconnect=GIVEN.interconnect / 100)
+    lost = scaling.outlook(64, slow)
+    parts = {name: value for name, value in lost["parts"].items() if name != "network"}  # which is not lost
+    assert f"most of it to {max(parts, key=parts.get)}" in scaling.troubles(lost, slow)[-1]
+    assert scaling.troubles(scaling.outlook(512, GIVEN), GIVEN)[-1].endswith("most of it to views")
     poor = dataclasses.replace(GIVEN, cores=1, memory=1.0)
     said = " ".join(scaling.troubles(scaling.outlook(64, poor), poor))
     assert "hidden units" in said and "to decode" in said
@@ -42,7 +47,7 @@ def test_a_step_on_a_gpu_is_read_before_one_on_a_cpu(tmp_path, monkeypatch):
             "isra_ms": 89.1}  # fmt: skip
     others = [line | {"device": "cpu", "ba3us_ms": 1.0}, line | {"backbone": "small_cnn", "ba3us_ms": 1.0}, {"kind": "product"},
               line | {"precision": "mixed_bfloat16", "ba3us_ms": 40.5, "isra_ms": 44.55}]  # fmt: skip
-    for name in ("train_step", "input_pipeline"):
+    for name in ("train_step", "semantic_step", "input_pipeline"):
         (tmp_path / f"{name}.jsonl").write_bytes((scaling.RESULTS / f"{name}.jsonl").read_bytes())
     (tmp_path / "gpu_step.jsonl").write_text("".join(json.dumps(one) + "\n" for one in [line, *others]))
     monkeypatch.setattr(scaling, "RESULTS", tmp_path)
@@ -53,7 +58,9 @@ def test_a_step_on_a_gpu_is_read_before_one_on_a_cpu(tmp_path, monkeypatch):
     page = scaling.page(GIVEN)
     assert "Made GPU" in page and "No step on a GPU" not in page and "|images_per_second|" not in page
     (tmp_path / "gpu_step.jsonl").unlink()
-    assert not scaling.measured()[1]
+    found, on_gpu = scaling.measured()
+    own = next(one for one in scaling.lines_of("semantic_step") if (one["depth"], one["topics"], one["rows"]) == (512, 256, 81))
+    assert not on_gpu and found["isra_adds"] * found["seconds"]["BA3US"] == pytest.approx(own["ours_ms"] / 1e3)
 
 
 def test_the_rate_of_a_core_is_the_measured_one(tmp_path, monkeypatch):
