@@ -104,13 +104,13 @@ def turned(depth, topics):
     from isra_keras.semantic import receptors
 
     semantic, features, _, weights = semantic_part(depth, topics)
-    before, ours = closed_form(semantic, weights), receptors.shared_product
+    before, ours = closed_form(semantic, weights, plain=True), receptors.shared_product  # which that form alone calls
     receptors.shared_product = lambda rows, kernel: ops.matmul(rows[None], kernel)
     try:
         before(features)
     finally:
         receptors.shared_product = ours
-    pair = graphs(before, closed_form(semantic, weights), features, blocks_of(depth, topics))
+    pair = graphs(before, closed_form(semantic, weights, plain=True), features, blocks_of(depth, topics))
     product, times = tf.function(lambda: tf.matmul(features[None], weights[0])), []
     for _ in range(9):
         started = time.process_time()
@@ -122,14 +122,9 @@ def turned(depth, topics):
 
 @contextmanager
 def passes(depth, topics):
-    """Every sum as written, with TensorFlow's own gradients, against the operations of `isra_keras.semantic.kernels`."""
-    from isra_keras.semantic.kernels import one_by_one
-
+    """The plain form of the sums, which XLA would fuse, against the operations of `isra_keras.semantic.kernels`."""
     semantic, features, _, weights = semantic_part(depth, topics, block=topics)
-    plain, ours = closed_form(semantic, weights), closed_form(semantic, weights)
-    with one_by_one(True):
-        ours(features)  # traced
-    yield graphs(plain, ours, features)
+    yield graphs(closed_form(semantic, weights, plain=True), closed_form(semantic, weights), features)
 
 
 def blocks_of(depth, topics, rows=ROWS):
@@ -165,13 +160,15 @@ def views_of(features):
     return Views(*parts, None)
 
 
-def closed_form(semantic, weights):
-    """The library's step: features -> (alignment, gradients)."""
+def closed_form(semantic, weights, plain=False):
+    """The library's step, or its form for XLA: features -> (alignment, gradients)."""
     import tensorflow as tf
+
+    from isra_keras.semantic.kernels import one_by_one
 
     @tf.function(autograph=False)
     def step(features):
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, one_by_one(not plain):
             tape.watch(features)
             terms = semantic.loss_terms(views_of(features), None)
             total = terms["receptors"] + terms["alignment"]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 IDLE, PRODUCTS, DECODING, READERS = "no operation", "matrix products", "decoding", "reading in Python"
 """IDLE: no operation runs. Python, the dispatch of operations, a thread that waits for another."""
-KINDS = (
+KINDS = (  # a depthwise convolution is a sum of the semantic step; no profile here is of a network that has others
     (PRODUCTS, r"MatMul|Einsum|(?<!Depthwise)Conv"),
     (DECODING, r"^Decode$"),  # of `traced`
     (READERS, r"PyFunc"),

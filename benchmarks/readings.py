@@ -16,7 +16,7 @@ FIXED = {
     "one step in blocks: ms with oneDNN, as the library runs; extra_mb, what the step takes beyond "
     "weights and gradients, whole_mb and difference, those of the same step in one piece, in another process with "
     "TF_ENABLE_ONEDNN_OPTS=0 (a step there: onednn_off_ms), since oneDNN's allocator gives nothing back and would hide it.",
-    "train_step": "isra_adds: share of BA3US's step that ISRA adds; seconds of a step; jit_gain: how many times as fast "
+    "train_step": "isra_adds: share of BA3US's step that ISRA adds (less than nothing: steps vary by more than that); seconds of a step; jit_gain: how many times as fast "
     "ISRA's step is with jit_compile, which takes jit_compile_seconds to compile.",
     "method_costs": "s_per_1000: seconds per 1,000 iterations on one core, evaluations and compiling not counted; isra_adds_s: "
     "what ISRA adds to that; compile_s: of the whole run; peak_memory_mb: of a fresh process, TensorFlow included. ISRA joins "
@@ -125,7 +125,7 @@ def limits(lines):
         return ""
     said = "; ".join(f"{line['method']} {100 * line['products_share']:.0f} %, a bare_ratio of "
                      f"{line['bare_ratio'] / line['products_share']:.2f} at most" for line in low)  # fmt: skip
-    return (f"Below {low[0]['target']:g}, what leaves little room is these products, which both sides take: their share of our "
+    return (f"Below {low[0]['target']:g}, where these products, which both sides take, leave little room: their share of our "
             f"step, and what bare_ratio would be if all the rest took no time: {said}.")  # fmt: skip
 
 

@@ -107,12 +107,18 @@ def measured():
 
 
 def with_own_step(line):
-    """A line of train_step.jsonl with ISRA's own step (semantic_step.jsonl) as its share.
+    """A line of train_step.jsonl with the time of ISRA's receptors and alignment alone (semantic_step.jsonl) as its share.
 
-    The difference of two steps of many seconds each, which train_step.py has, is smaller than what a step varies by.
+    The difference of two steps of many seconds each, which train_step.py has, is smaller than what a step varies by. What
+    is left out: the auto-encoder and the optimiser's update.
     """
-    size = {"probe": "ratio", "depth": line["feature_dim"], "topics": line["num_topics"], "rows": sum(line["rows"].values())}
-    own = [one for one in lines_of("semantic_step") if size.items() <= one.items()][-1]
+    size = {"probe": "ratio", "depth": line["feature_dim"], "topics": line["num_topics"], "rows": sum(line["rows"].values()),
+            "cores": line["cores"], "instructions": line["instructions"]}  # fmt: skip
+    own = next((one for one in lines_of("semantic_step") if size.items() <= one.items()), None)
+    if own is None:
+        raise SystemExit(f"Expected a line of results/semantic_step.jsonl with {size}, as train_step.jsonl's ResNet-50 has; "
+                         "received none. Run `python benchmarks/semantic_step.py` and `python benchmarks/train_step.py` on one "
+                         "machine.")  # fmt: skip
     return line | {"isra_adds": own["ours_ms"] / 1e3 / line["seconds"]["BA3US"]}
 
 
@@ -192,7 +198,7 @@ def page(given):
     config, (line, on_gpu) = recipe(), measured()
     found = [outlook(replicas, given) for replicas in REPLICAS]
     name, images = ("gpu_step" if on_gpu else "train_step") + ".jsonl", sum(line["rows"].values())
-    of = f"`results/{name}`" if on_gpu else f"`results/semantic_step.jsonl` over `results/{name}`"
+    of = f"`results/{name}`" if on_gpu else f"receptors and alignment alone, `results/semantic_step.jsonl` over `results/{name}`"
     if on_gpu:
         note = (f"The rate of a GPU is that of {line['device']} under {line['backend']} in {line['precision']}: "
                 f"{line['seconds']['BA3US']:.4f} s for {images} images. ")  # fmt: skip

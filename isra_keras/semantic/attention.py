@@ -9,7 +9,7 @@ NORMALISATIONS = ("frobenius", "row")
 def input_gradients(function, inputs):
     """Values of `function` and the gradient of their sum with respect to its input.
 
-    The only backend-specific function of the maths. On TensorFlow it is a `tf.GradientTape` and may stand
+    The only backend-specific function of the maths, but for speed alone (`kernels`). On TensorFlow it is a `tf.GradientTape` and may stand
     inside another one; on JAX `jax.vjp`; on PyTorch `torch.autograd.grad` with the graph kept.
 
     Args:

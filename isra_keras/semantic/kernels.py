@@ -1,7 +1,7 @@
 """Sums over the stacked topics, in the operations that TensorFlow itself computes fastest on a processor.
 
-What a function returns is the same on every backend. Without XLA every operation reads and writes its tensors on its own,
-so that fewer operations are less time; XLA, JAX and PyTorch get the plain form, which a compiler fuses.
+Values are the same on every backend. Where TensorFlow runs a step's operations one by one, each reads and writes its
+tensors, so that fewer operations are less time. Everything else, XLA, JAX, PyTorch and eager code, gets the plain form.
 benchmarks/profiles.py ("fewer passes over topics and weights") shows what that gains.
 """
 
@@ -16,7 +16,7 @@ _ONE_BY_ONE = ContextVar("one_by_one", default=False)
 
 @contextmanager
 def one_by_one(allowed):
-    """Whether TensorFlow runs operations one by one, and not XLA all of them fused; read while a step is traced."""
+    """Whether TensorFlow's own operations run one after another, rather than fused by XLA; read while a step is traced."""
     token = _ONE_BY_ONE.set(bool(allowed))
     try:
         yield
@@ -89,12 +89,13 @@ def where_positive(values, hidden):
 
 
 def sum_of_squares(values, axis, keepdims=False):
-    """Sum of squares over axes, which are constants here: float32. The squares are never written."""
+    """Sum of squares over `axis`, of values that no gradient goes to (at zeros it would be NaN): float32."""
+    values = ops.stop_gradient(ops.convert_to_tensor(values))
     if runs_one_by_one():
         import tensorflow as tf
 
         axes = [axis] if isinstance(axis, int) else list(axis)
-        return tf.square(tf.raw_ops.EuclideanNorm(input=values, axis=axes, keep_dims=keepdims))
+        return tf.square(tf.raw_ops.EuclideanNorm(input=values, axis=axes, keep_dims=keepdims))  # squares are never written
     return ops.sum(ops.square(values), axis=axis, keepdims=keepdims)
 
 

@@ -1,13 +1,15 @@
 """A product with weights so many that every pass over them counts, and their L1 norm."""
 
+import math
+
 from keras import ops
 
-from isra_keras.semantic.kernels import runs_one_by_one
+from isra_keras.semantic.kernels import device_kind, runs_one_by_one
 
-MANY = 2**26
-"""Weights (256 MiB) from which their gradient is made in blocks: never sign(W) as a whole, for a little time."""
+MANY = 2**25
+"""From so many weights (128 MiB) their gradient is made in blocks: a little slower, but sign(W) never exists whole."""
 BLOCK = 2**20
-"""Weights of which the norm, and in blocks the gradient, is made while they are in the cache."""
+"""Weights of which the norm, and in blocks the gradient, is made while they are in a processor's cache."""
 
 
 def product_and_l1(features, weights, multiply):
@@ -20,16 +22,14 @@ def product_and_l1(features, weights, multiply):
     Args:
         features: (n, d) float32.
         weights: (J, d, h) float32 tensor.
-        multiply: (features, weights) -> the product, where operations are fused.
+        multiply: (features, weights) -> the product, used outside of `one_by_one`.
 
     Returns:
         ((J, n, h) float32, float32 scalar). Sub-gradient of the norm 0 at 0.
     """
-    if not runs_one_by_one():
+    size = math.prod(map(int, weights.shape))
+    if not runs_one_by_one() or size < MANY and device_kind() == "gpu":  # a GPU has no use for small pieces
         return multiply(features, weights), ops.sum(ops.abs(weights))
-    size = 1
-    for side in weights.shape:
-        size *= int(side)
     return _in_few_passes(features, weights, max(1, BLOCK * int(weights.shape[0]) // size), size >= MANY)
 
 

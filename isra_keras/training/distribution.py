@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from isra_keras.errors import UserError, WorkerLost
 from isra_keras.objective import Evaluation
+from isra_keras.semantic.kernels import one_by_one
 from isra_keras.training.cluster import cluster
 from isra_keras.training.replica import share
 from isra_keras.training.tf_replica import Replica, forwards_own_rows
@@ -129,8 +130,9 @@ class Replicated(Distribution):
     def _step(self, model, data, network_training, rows):
         """One step of all replicas; the logs are of the whole batch and therefore the same on each."""
 
-        def step(part):
-            return model.train_step(part, network_training, self._replica(rows))
+        def step(part):  # may be traced by a thread of its own, which inherits no context
+            with one_by_one(True):
+                return model.train_step(part, network_training, self._replica(rows))
 
         with synchronised(model.network) if self.sync_batch_norm else nullcontext():
             logs = self.strategy.run(step, args=(data,))

@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from isra_keras.semantic import kernels
-from isra_keras.semantic.blocks import hidden_slopes
+from isra_keras.semantic.blocks import align_topics, hidden_slopes
 from isra_keras.semantic.kernels import (
     inner_products,
     one_by_one,
@@ -14,6 +15,7 @@ from isra_keras.semantic.kernels import (
     sum_over_topics,
     where_positive,
 )  # fmt: skip
+from tests.gradients import values_and_gradients
 from tests.semantic.test_blocks import make, terms_and_gradient
 from tests.semantic.test_properties import random_features
 
@@ -62,9 +64,15 @@ def test_where_positive(rows):
         np.testing.assert_array_equal(found, np.where(hidden > 0, values, 0.0))
 
 
-def test_inner_products():
-    hidden, vectors = draw(TOPICS, ROWS, 4), draw(TOPICS, 4, 1)
-    np.testing.assert_allclose(inner_products(hidden, vectors), np.einsum("jnh,jho->jn", hidden, vectors), rtol=1e-5, atol=1e-6)
+def test_inner_products_and_their_gradients():
+    hidden, vectors, factors = draw(TOPICS, ROWS, 4), draw(TOPICS, 4, 1), draw(TOPICS, ROWS)
+    values, gradients = values_and_gradients(
+        lambda given: {"sum": ops.sum(ops.multiply(inner_products(given["hidden"], given["vectors"]), factors))},
+        {"hidden": hidden, "vectors": vectors},
+    )
+    np.testing.assert_allclose(values["sum"], np.einsum("jnh,jho,jn->", hidden, vectors, factors), rtol=1e-5)
+    np.testing.assert_allclose(gradients["sum"]["hidden"], np.einsum("jho,jn->jnh", vectors, factors), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gradients["sum"]["vectors"], np.einsum("jnh,jn->jh", hidden, factors)[..., None], rtol=1e-5, atol=1e-6)
 
 
 def test_slopes_without_factors_are_of_all_rows():
@@ -80,13 +88,42 @@ def test_slopes_without_factors_are_of_all_rows():
 def test_terms_and_gradients_are_those_of_the_plain_form(variant, normalisation, monkeypatch):
     source, target = random_features(1, 9, 6), random_features(2, 8, 6)
     plain, used = terms_and_gradient(make(3, variant, normalisation), source, target), []
-    convolves = kernels._convolves
-    monkeypatch.setattr(kernels, "_convolves", lambda: used.append(convolves()) or used[-1])
+    monkeypatch.setattr(kernels, "device_kind", lambda: used.append(1) or "cpu")
     with one_by_one(True):
         found = terms_and_gradient(make(3, variant, normalisation), source, target)
-    assert any(used)
+    assert used
     for name, value in plain[0].items():
         np.testing.assert_allclose(found[0][name], value, rtol=1e-6)
     np.testing.assert_allclose(found[1], plain[1], rtol=1e-5, atol=1e-6 * np.abs(plain[1]).max())
     for name, value in plain[2].items():
         np.testing.assert_allclose(found[2][name], value, rtol=1e-5)
+
+
+@on_tensorflow
+@pytest.mark.parametrize("variant", ["paper", "reference"])
+def test_a_graph_may_leave_the_rows_open(variant):
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 6)), tf.TensorSpec((None, 6))], autograph=False)
+    def step(source, target):
+        with one_by_one(True):
+            return alignment_and_gradient(semantic, source, target)
+
+    semantic = make(3, variant)
+    for rows in (1, 8):
+        source, target = random_features(1, 9, 6), random_features(2, rows, 6)
+        for found, wanted in zip(step(source, target), alignment_and_gradient(semantic, tf.constant(source), tf.constant(target))):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def alignment_and_gradient(semantic, source, target):
+    import tensorflow as tf
+
+    factors, hidden = tf.ones((7, tf.shape(source)[0] + tf.shape(target)[0])), None
+    with tf.GradientTape() as tape:
+        x = tf.concat([source, target], 0)
+        tape.watch(x)
+        weights = tf.concat([tf.ones(tf.shape(source)[0]), -tf.ones(tf.shape(target)[0])], 0)
+        hidden = semantic.receptors.hidden(x)
+        found = align_topics(semantic.receptors, hidden, factors, x, weights, "frobenius", 1.0, 3)
+    return found["alignment"], tape.gradient(found["alignment"], x)

@@ -56,10 +56,6 @@ def test_eager(small):
     np.testing.assert_allclose(*gradients, rtol=1e-6, atol=1e-6)
 
 
-def test_xla_takes_the_plain_one(small):
-    assert loss_and_gradient(False, jit=True)[2] == pytest.approx(loss_and_gradient(False)[2], rel=1e-5)
-
-
 def test_a_training_step_uses_it_unless_it_is_compiled_by_xla(monkeypatch):
     from isra_keras.training.build import build_model
     from isra_keras.training.steps import backend_steps

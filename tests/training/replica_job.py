@@ -44,7 +44,8 @@ def make(kind):
 
 
 def golden(kind, distribution):
-    """Largest error of the weights' changes over the five golden steps."""
+    """Largest error of the weights' changes over the five golden steps, and whether their graphs are of few passes."""
+    from isra_keras.semantic import weights_norm
     from isra_keras.training.replica import share
     from tests.golden_tools import golden_cases, load, named_weights, relative_error
     from tests.test_model_golden import batch_of, build_ba3us
@@ -52,6 +53,8 @@ def golden(kind, distribution):
     numbers = load(golden_cases(kind)[0])
     with distribution.scope():
         model, hyper = build_ba3us(numbers, semantic=kind.startswith("isra"))
+    few_passes, traced = weights_norm._in_few_passes, []
+    weights_norm._in_few_passes = lambda *args: traced.append(1) or few_passes(*args)
     initial, worst = {name: v.numpy() for name, v in named_weights(model).items()}, 0.0
     for step in range(int(hyper["max_iterations"]) + 1):
         last = step == int(hyper["max_iterations"])
@@ -68,7 +71,7 @@ def golden(kind, distribution):
         for name, variable in named_weights(model).items():
             expected = numbers[f"step{step}/after/{name}"] - initial[name]
             worst = max(worst, relative_error(variable.numpy() - initial[name], expected))
-    return {"error": worst}
+    return {"error": worst, "few_passes": bool(traced)}
 
 
 def trained(distribution, kind, options):
