@@ -140,6 +140,9 @@ def answer(case):
     """Child: "step", "clock", "profile" or "flop", until its input ends."""
     from onednn import CASES, make_model
 
+    from isra_keras.training.steps import sizes_of
+    from isra_keras.training.steps.tensorflow_steps import compile_step
+
     one_thread()
     out, sys.stdout = sys.stdout, sys.stderr  # nobody else may write between the answers
     model, batch = make_model(*CASES[case][:3])
@@ -156,8 +159,7 @@ def answer(case):
         elif what == "profile":
             found = profiled(step).__dict__
         else:
-            (function,) = model._compiled_steps.values()
-            found = work_of(function, batch).amount[True]
+            found = work_of(compile_step(model, True, sizes_of(model, batch)), batch).amount[True]  # all sizes known
         print(json.dumps(found), file=out, flush=True)
 
 

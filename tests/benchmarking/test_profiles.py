@@ -172,3 +172,11 @@ def test_ways_with_a_middle_batch_make_a_graph_for_each_size_and_one_for_all():
         before, after = pair.profile(pair.before), pair.profile(pair.after)
     assert (before.launches, after.launches) == ({"graphs": 2}, {"graphs": 1})
     assert pair.predict(before)["making graphs"] == before.parts["making graphs"] / 2
+
+
+def test_a_child_counts_its_steps_products_though_its_graph_leaves_the_middle_batch_open():
+    child = gains_running.Child("1", "ba3us + ISRA, features")
+    try:
+        assert child.ask("flop") > 1e8
+    finally:
+        child.end()
