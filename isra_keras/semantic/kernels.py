@@ -1,7 +1,8 @@
 """Sums over the stacked topics, in the operations that TensorFlow itself computes fastest on a processor.
 
 Values are the same on every backend. Where TensorFlow runs a step's operations one by one, each reads and writes its
-tensors, so that fewer operations are less time. Everything else, XLA, JAX, PyTorch and eager code, gets the plain form.
+tensors, so that fewer operations are less time. Everything else, XLA, JAX, PyTorch and eager code, gets the plain form;
+the two products, whose gradients TensorFlow makes badly, have its own form under XLA and eagerly, too.
 benchmarks/profiles.py ("fewer passes over topics and weights") shows what that gains.
 """
 
