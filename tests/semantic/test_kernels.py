@@ -1,8 +1,8 @@
 """What TensorFlow's own operations compute one by one is what the plain form computes."""
 
-import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from isra_keras.semantic import kernels
@@ -20,7 +20,6 @@ from tests.semantic.test_blocks import make, terms_and_gradient
 from tests.semantic.test_properties import random_features
 
 TOPICS, ROWS, DEPTH = 5, 9, 6
-on_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="operations of TensorFlow's own")
 
 
 def draw(*shape, seed=0):
@@ -82,7 +81,6 @@ def test_slopes_without_factors_are_of_all_rows():
         np.testing.assert_array_equal(found, (hidden > 0) * output_kernel.transpose(0, 2, 1))
 
 
-@on_tensorflow
 @pytest.mark.parametrize("variant", ["paper", "reference"])
 @pytest.mark.parametrize("normalisation", ["frobenius", "row"])
 def test_terms_and_gradients_are_those_of_the_plain_form(variant, normalisation, monkeypatch):
@@ -99,10 +97,7 @@ def test_terms_and_gradients_are_those_of_the_plain_form(variant, normalisation,
         np.testing.assert_allclose(found[2][name], value, rtol=1e-5)
 
 
-@on_tensorflow
 def test_a_graph_may_leave_the_rows_open():
-    import tensorflow as tf
-
     @tf.function(input_signature=[tf.TensorSpec((None, 6))] * 2, autograph=False)
     def step(source, target):
         with one_by_one(True):
@@ -117,8 +112,6 @@ def test_a_graph_may_leave_the_rows_open():
 
 def alignment_and_gradient(semantic, source, target):
     """Of all rows, source minus target, in blocks of three of the seven topics."""
-    import tensorflow as tf
-
     features = tf.concat([source, target], 0)
     weights = tf.concat([tf.ones(tf.shape(source)[0]), -tf.ones(tf.shape(target)[0])], 0)
     with tf.GradientTape() as tape:
